@@ -1,0 +1,50 @@
+import { CamelCasePlugin, Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
+import type { DB } from "./schema.ts";
+
+/** The database, or a transaction in it: store functions take either. */
+export type Db = Kysely<DB>;
+
+const INT8_OID = 20;
+
+/** int8 as a number: every int8 of ours (Telegram ids, sequences, micro-USD) is below 2^53, and one that isn't is a bug. */
+function parseInt8(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) throw new RangeError(`int8 beyond a safe integer: ${text}`);
+  return value;
+}
+
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: "text" | "binary") =>
+    oid === INT8_OID ? parseInt8 : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+};
+
+export type PoolOptions = {
+  url: string;
+  max: number;
+  applicationName: string;
+  /** Called when an idle connection breaks; the pool replaces it by itself. */
+  onIdleError: (error: Error) => void;
+};
+
+/** A pool of connections. It opens none before the first query. */
+export function createPool({ url, max, applicationName, onIdleError }: PoolOptions): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max,
+    application_name: applicationName,
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+    types,
+  });
+  pool.on("error", onIdleError);
+  return pool;
+}
+
+/** Kysely over `pool`; columns are camelCase in code and snake_case in SQL, keys inside JSON stay as they are. */
+export function createDb(pool: pg.Pool): Db {
+  return new Kysely<DB>({
+    dialect: new PostgresDialect({ pool }),
+    plugins: [new CamelCasePlugin({ maintainNestedObjectKeys: true })],
+  });
+}
