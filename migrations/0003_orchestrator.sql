@@ -11,6 +11,8 @@ CREATE TABLE runtimes (
   -- The Telegram user named in the configuration that is in force; updates of anybody else are held.
   allowed_user_id bigint,
   reason          text,
+  -- Failures in a row since the last success.
+  attempts        integer NOT NULL DEFAULT 0,
   healthy_at      timestamptz,
   observed_at     timestamptz NOT NULL
 );

@@ -48,3 +48,8 @@ export function createDb(pool: pg.Pool): Db {
     plugins: [new CamelCasePlugin({ maintainNestedObjectKeys: true })],
   });
 }
+
+/** Whether PostgreSQL refused a row because another has the same key; `constraint` names which. */
+export function isUniqueViolation(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && error.code === "23505";
+}

@@ -1,0 +1,65 @@
+import { Command } from "commander";
+
+/** A command whose options and action are loaded only when it is the one that was typed. */
+type Leaf = { description: string; load: () => Promise<{ command: () => Command }> };
+type Group = { description: string; commands: Record<string, Leaf | Group> };
+
+export const COMMANDS: Group = {
+  description: "Control plane of a hosted OpenClaw service",
+  commands: {
+    quickstart: {
+      description: "try the whole path on this machine, without any account",
+      load: () => import("./quickstart.ts"),
+    },
+    daemon: { description: "serve webhooks, route messages, do the background work", load: () => import("./daemon.ts") },
+    migrate: { description: "apply or check the database migrations", load: () => import("./migrate.ts") },
+    config: {
+      description: "see the configuration",
+      commands: {
+        show: { description: "print the effective values, secrets masked", load: () => import("./config/show.ts") },
+      },
+    },
+    tenant: {
+      description: "create and look after tenants",
+      commands: {
+        create: { description: "create a tenant", load: () => import("./tenant/create.ts") },
+        list: { description: "list tenants", load: () => import("./tenant/list.ts") },
+        show: { description: "show one tenant", load: () => import("./tenant/show.ts") },
+        update: { description: "change a tenant", load: () => import("./tenant/update.ts") },
+        link: { description: "make a link that binds a Telegram chat", load: () => import("./tenant/link.ts") },
+        unlink: { description: "free the tenant's Telegram chat", load: () => import("./tenant/unlink.ts") },
+        provision: { description: "bring the tenant's runtime up", load: () => import("./tenant/provision.ts") },
+        suspend: { description: "put the tenant to sleep until resumed", load: () => import("./tenant/suspend.ts") },
+        resume: { description: "lift a suspension", load: () => import("./tenant/resume.ts") },
+        deprovision: { description: "remove the tenant's runtime and keys", load: () => import("./tenant/deprovision.ts") },
+        events: { description: "what happened to a tenant, and why", load: () => import("./tenant/events.ts") },
+        logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
+      },
+    },
+    version: { description: "print the version and build", load: () => import("./version.ts") },
+  },
+};
+
+/** The program for `words`: all names and descriptions, and the one command that was typed in full. */
+export async function buildProgram(words: readonly string[]): Promise<Command> {
+  const program = await buildGroup("openclaw", COMMANDS, typedPath(words));
+  program.helpCommand("help [command]", "show help for a command");
+  return program;
+}
+
+async function buildGroup(name: string, group: Group, typed: readonly string[]): Promise<Command> {
+  const command = new Command(name).description(group.description).showSuggestionAfterError();
+  for (const [childName, child] of Object.entries(group.commands)) {
+    const isTyped = childName === typed[0];
+    if ("commands" in child) command.addCommand(await buildGroup(childName, child, isTyped ? typed.slice(1) : []));
+    else if (isTyped) command.addCommand((await child.load()).command().name(childName).description(child.description));
+    else command.addCommand(new Command(childName).description(child.description));
+  }
+  return command;
+}
+
+/** `help` before a command is the same as `--help` after it. */
+function typedPath(words: readonly string[]): string[] {
+  const path = words.filter((word) => !word.startsWith("-"));
+  return path[0] === "help" ? path.slice(1) : path;
+}

@@ -1,0 +1,30 @@
+import { CommanderError, type Command } from "commander";
+import { buildProgram } from "./command-tree.ts";
+import { describeError, errorDocument, exitCodeOf } from "./exit-codes.ts";
+
+process.exitCode = await run(process.argv.slice(2));
+
+async function run(typed: string[]): Promise<number> {
+  const words = typed.length === 1 && ["--version", "-V"].includes(typed[0] ?? "") ? ["version"] : typed;
+  try {
+    const program = await buildProgram(words);
+    throwInsteadOfExit(program);
+    await program.parseAsync(words, { from: "user" });
+    return 0;
+  } catch (error) {
+    return report(error, words.includes("--json"));
+  }
+}
+
+function throwInsteadOfExit(command: Command): void {
+  command.exitOverride();
+  for (const child of command.commands) throwInsteadOfExit(child);
+}
+
+function report(error: unknown, json: boolean): number {
+  const code = exitCodeOf(error);
+  // Commander has already said what it had to say.
+  if (!(error instanceof CommanderError)) process.stderr.write(`${describeError(error)}\n`);
+  if (json && code !== 0) process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
+  return code;
+}

@@ -1,0 +1,24 @@
+import { createReadStream, existsSync } from "node:fs";
+import { pipeline } from "node:stream/promises";
+import { Command } from "commander";
+import { runtimeLogPath } from "../../core/adapters/runtime/local/local-driver.ts";
+import { runtimesFolder } from "../../core/context.ts";
+import { NotFoundError } from "../../core/platform/errors.ts";
+import { getTenant } from "../../core/tenants/tenants.ts";
+import { withStore } from "../session.ts";
+
+export function command(): Command {
+  return new Command()
+    .argument("<tenant>", "slug or id")
+    .addHelpText("after", "\nExample:\n  openclaw tenant logs alice | tail -50")
+    .action(async (reference: string) =>
+      withStore(async ({ db, config }) => {
+        const tenant = await getTenant(db, reference);
+        const file = runtimeLogPath(runtimesFolder(config), tenant.id);
+        if (!existsSync(file)) {
+          throw new NotFoundError("no_log", `${tenant.slug} has no log on this machine (${tenant.status}); looked for ${file}`);
+        }
+        await pipeline(createReadStream(file), process.stdout, { end: false });
+      }),
+    );
+}

@@ -1,0 +1,106 @@
+import path from "node:path";
+import type pg from "pg";
+import type { BotApi } from "./adapters/telegram/bot-api.ts";
+import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
+import { createFileVault } from "./adapters/vault/file-vault.ts";
+import type { Vault } from "./adapters/vault/vault.ts";
+import type { Actor } from "./platform/audit.ts";
+import { type Clock, systemClock } from "./platform/clock.ts";
+import type { Config, Secrets } from "./platform/config.ts";
+import { createDb, createPool, type Db } from "./platform/db.ts";
+import { startEmbeddedPostgres } from "./platform/embedded-postgres.ts";
+import { ConfigError } from "./platform/errors.ts";
+import type { Log } from "./platform/log.ts";
+
+/** What most commands need: configuration and the database. */
+export type Store = {
+  config: Config;
+  secrets: Secrets;
+  clock: Clock;
+  log: Log;
+  /** Who is acting, for the audit log. */
+  actor: Actor;
+  databaseUrl: string;
+  pool: pg.Pool;
+  db: Db;
+  close(): Promise<void>;
+};
+
+/** All of it: what a daemon needs. */
+export type Context = Store & {
+  vault: Vault;
+  runtimes: RuntimeDriver;
+  /** Undefined while no bot token is configured. */
+  botApi: BotApi | undefined;
+};
+
+export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runtimes?: RuntimeDriver };
+
+/** Finds the database, starting the embedded one if need be, and opens a pool that connects on first use. */
+export async function openStore(config: Config, secrets: Secrets, log: Log, overrides: Overrides = {}): Promise<Store> {
+  const databaseUrl =
+    config.database.kind === "url" ? config.database.url : (await startEmbeddedPostgres({ dataDir: config.dataDir })).url;
+  const pool = createPool({
+    url: databaseUrl,
+    max: overrides.poolSize ?? 4,
+    applicationName: "openclaw",
+    onIdleError: (error) => log.warn({ error }, "database connection lost"),
+  });
+  const db = createDb(pool);
+  return {
+    config,
+    secrets,
+    clock: overrides.clock ?? systemClock,
+    log,
+    actor: overrides.actor ?? { name: config.actor },
+    databaseUrl,
+    pool,
+    db,
+    close: () => db.destroy(),
+  };
+}
+
+/** Builds every dependency in order; `close` releases them in reverse. Runtimes are not stopped by it. */
+export async function createContext(config: Config, secrets: Secrets, log: Log, overrides: Overrides = {}): Promise<Context> {
+  const store = await openStore(config, secrets, log, { poolSize: 16, ...overrides });
+  const vault = openVault(config, secrets);
+  const runtimes = overrides.runtimes ?? (await openRuntimes(config, vault, log));
+  const botApi = await openBotApi(config, secrets);
+  return {
+    ...store,
+    vault,
+    runtimes,
+    botApi,
+    async close() {
+      await botApi?.close();
+      await runtimes.close();
+      await store.close();
+    },
+  };
+}
+
+/** The folder of everything that the local driver keeps. */
+export function runtimesFolder(config: Config): string {
+  return path.join(config.dataDir, "runtimes");
+}
+
+function openVault(config: Config, secrets: Secrets): Vault {
+  if (config.vault.kind === "azure") {
+    throw new ConfigError("vault_unsupported", ["OPENCLAW_VAULT=azure is not available in this version; use OPENCLAW_VAULT=file"]);
+  }
+  return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
+}
+
+async function openRuntimes(config: Config, vault: Vault, log: Log): Promise<RuntimeDriver> {
+  if (config.runtime.driver === "azure") {
+    throw new ConfigError("driver_unsupported", ["OPENCLAW_RUNTIME=azure is not available in this version; use OPENCLAW_RUNTIME=local"]);
+  }
+  const { createLocalDriver } = await import("./adapters/runtime/local/local-driver.ts");
+  return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log });
+}
+
+async function openBotApi(config: Config, secrets: Secrets): Promise<BotApi | undefined> {
+  if (secrets.telegramBotToken === undefined) return undefined;
+  const { createBotApi } = await import("./adapters/telegram/bot-api.ts");
+  return createBotApi({ apiRoot: config.telegram.apiRoot, token: secrets.telegramBotToken });
+}

@@ -1,0 +1,173 @@
+import type { ObservedRuntime, RuntimeDriver, RuntimeSpec } from "../adapters/runtime/runtime-driver.ts";
+import type { Vault } from "../adapters/vault/vault.ts";
+import type { Db } from "../platform/db.ts";
+import { assertNever, errorMessage, UpstreamError } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
+import type { Log } from "../platform/log.ts";
+import {
+  changeStatus,
+  enqueueConverge,
+  findTenantById,
+  lockTenant,
+  setHibernated,
+  type Tenant,
+  type TenantsContext,
+} from "../tenants/tenants.ts";
+import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
+import { computeSpec, type FleetSettings } from "./spec.ts";
+import * as store from "./store.ts";
+
+export type OrchestratorContext = TenantsContext & {
+  log: Log;
+  vault: Vault;
+  runtimes: RuntimeDriver;
+  fleet: FleetSettings;
+  retentionDays: number;
+};
+
+const MAX_ATTEMPTS = 10;
+const READY_POLL_MS = 250;
+const MAX_BACKOFF_MS = 60_000;
+
+/**
+ * Makes the runtime of one tenant what the tenant's status says. Every step is idempotent and none is remembered as done
+ * without being read back, so that a run cut off anywhere is continued by simply running again. Jobs of one tenant run
+ * one at a time.
+ */
+export async function convergeTenant(ctx: OrchestratorContext, tenantId: TenantId, signal: AbortSignal): Promise<void> {
+  const tenant = await findTenantById(ctx.db, tenantId);
+  if (tenant === undefined) return;
+  try {
+    await convergeTo(ctx, tenant, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    await retryAfterFailure(ctx, tenant, error);
+  }
+}
+
+async function convergeTo(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  switch (tenant.status) {
+    case "provisioning":
+    case "active":
+      return bringUp(ctx, tenant, signal);
+    case "suspended":
+    case "pending":
+      return putToSleep(ctx, tenant);
+    case "deprovisioning":
+      return tearDown(ctx, tenant);
+    case "deleted":
+      return;
+    default:
+      return assertNever(tenant.status);
+  }
+}
+
+async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  if (tenant.provisioningDeadline !== null && tenant.provisioningDeadline <= ctx.clock.now()) {
+    const last = await store.findRuntime(ctx.db, tenant.id);
+    return giveUp(ctx, tenant, `not healthy before the deadline: ${last?.reason ?? "it was still starting"}`);
+  }
+  const spec = computeSpec(tenant, ctx.fleet);
+  const known = await store.findRuntime(ctx.db, tenant.id);
+  if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
+  await ensureTenantKeys(ctx, tenant.id);
+  const ensured = await ctx.runtimes.ensure(spec, signal);
+  const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id) : ensured;
+  const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id);
+  if (observed.state === "failed") {
+    throw new UpstreamError("runtime_failed", `the runtime failed: ${observed.reason ?? "no reason given"}`, {
+      service: "runtime",
+      retryable: true,
+    });
+  }
+  await recordObservation(ctx, spec, tenant, observed);
+  if (observed.state === "running") return becomeActive(ctx, tenant);
+  // Not ready yet is no failure: look again soon, without burning an attempt.
+  await enqueueConverge(ctx.db, tenant.id, READY_POLL_MS);
+}
+
+async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
+  await ctx.db.transaction().execute(async (tx) => {
+    const current = await lockTenant(tx, tenant.id);
+    if (current.hibernatedAt !== null) await setHibernated(tx, tenant.id, null);
+    // Suspended or removed meanwhile: the job of that change has the last word.
+    if (current.status !== "provisioning") return;
+    await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "active", reason: "the runtime is healthy" });
+  });
+}
+
+async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string): Promise<void> {
+  await ctx.db.transaction().execute(async (tx) => {
+    const current = await lockTenant(tx, tenant.id);
+    if (current.status === "provisioning") await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "pending", reason });
+  });
+}
+
+async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
+  const known = await store.findRuntime(ctx.db, tenant.id);
+  if (known === undefined) return;
+  const observed = await ctx.runtimes.sleep(tenant.id);
+  await store.putRuntime(ctx.db, { ...known, state: observed.state, address: observed.address ?? null, observedAt: ctx.clock.now() });
+  if (tenant.hibernatedAt === null) await setHibernated(ctx.db, tenant.id, ctx.clock.now());
+}
+
+async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
+  await ctx.runtimes.remove(tenant.id);
+  const left = await ctx.runtimes.inspect(tenant.id);
+  if (left.state !== "absent") {
+    throw new UpstreamError("runtime_still_there", `the runtime is still ${left.state} after removing it`, {
+      service: "runtime",
+      retryable: true,
+    });
+  }
+  await removeTenantKeys(ctx, tenant.id);
+  await ctx.db.transaction().execute(async (tx) => {
+    const current = await lockTenant(tx, tenant.id);
+    if (current.status !== "deprovisioning") return;
+    await store.deleteRuntime(tx, tenant.id);
+    const inside = { ...ctx, db: tx };
+    const reason = "runtime and keys are gone, verified by reading back";
+    await changeStatus(inside, tenant.id, { to: "deleted", reason, retentionDays: ctx.retentionDays });
+    if (current.provisionWhenDeleted) {
+      await changeStatus(inside, tenant.id, { to: "provisioning", reason: "entitled again while it was being removed" });
+    }
+  });
+}
+
+async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error: unknown): Promise<void> {
+  const reason = errorMessage(error);
+  const attempts = await store.recordFailure(ctx.db, tenant.id, reason, ctx.clock.now());
+  ctx.log.warn({ tenantId: tenant.id, status: tenant.status, attempts, error }, "runtime does not follow yet");
+  if (tenant.status === "provisioning" && attempts >= MAX_ATTEMPTS) {
+    return giveUp(ctx, tenant, `given up after ${attempts} attempts: ${reason}`);
+  }
+  await enqueueConverge(ctx.db, tenant.id, Math.min(MAX_BACKOFF_MS, 1_000 * 2 ** Math.min(attempts - 1, 10)));
+}
+
+function starting(spec: RuntimeSpec): ObservedRuntime {
+  const { tenantId, image } = spec;
+  return { tenantId, state: "starting", address: undefined, image, specHash: "", reason: undefined };
+}
+
+async function recordObservation(
+  ctx: { db: Db; clock: TenantsContext["clock"]; runtimes: RuntimeDriver },
+  spec: RuntimeSpec,
+  tenant: Tenant,
+  observed: ObservedRuntime,
+): Promise<void> {
+  const now = ctx.clock.now();
+  const isCurrent = observed.specHash === spec.hash;
+  await store.putRuntime(ctx.db, {
+    tenantId: tenant.id,
+    driver: ctx.runtimes.name,
+    state: observed.state,
+    address: observed.address ?? null,
+    image: observed.image,
+    specHash: observed.specHash,
+    allowedUserId: isCurrent ? tenant.telegramUserId : null,
+    reason: observed.reason ?? null,
+    attempts: 0,
+    ...(observed.state === "running" ? { healthyAt: now } : {}),
+    observedAt: now,
+  });
+}

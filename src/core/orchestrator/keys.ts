@@ -1,0 +1,55 @@
+import { createHash, randomBytes, randomInt } from "node:crypto";
+import { TENANT_SECRETS, tenantSecretName, tenantSecretPrefix, type TenantSecret, type Vault } from "../adapters/vault/vault.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Db } from "../platform/db.ts";
+import { UpstreamError } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
+import * as store from "./store.ts";
+
+/** What a runtime presents to the internal listener, kept there as a hash. */
+const PRESENTED = ["telegram-token", "model-key"] as const;
+
+/**
+ * Mints the tenant's missing keys and leaves those that exist alone: a running runtime holds them (F45). Done when every
+ * one was read back from the vault and the hashes agree with it.
+ */
+export async function ensureTenantKeys(ctx: { db: Db; clock: Clock; vault: Vault }, tenantId: TenantId): Promise<void> {
+  const keys = new Map<TenantSecret, string>();
+  for (const secret of TENANT_SECRETS) keys.set(secret, await ensureSecret(ctx.vault, tenantId, secret));
+  for (const kind of PRESENTED) {
+    const sha256 = createHash("sha256").update(keys.get(kind) ?? "").digest();
+    await store.putCredential(ctx.db, { tenantId, kind, sha256, createdAt: ctx.clock.now() });
+  }
+}
+
+async function ensureSecret(vault: Vault, tenantId: TenantId, secret: TenantSecret): Promise<string> {
+  const name = tenantSecretName(tenantId, secret);
+  const existing = await vault.get(name);
+  if (existing !== undefined) return existing;
+  await vault.set(name, mint(secret));
+  const written = await vault.get(name);
+  if (written !== undefined) return written;
+  throw new UpstreamError("vault_write_lost", `The secret ${name} was written but can't be read back.`, {
+    service: "vault",
+    retryable: true,
+  });
+}
+
+function mint(secret: TenantSecret): string {
+  const random = randomBytes(32).toString("base64url");
+  // Telegram libraries expect <digits>:<secret>.
+  return secret === "telegram-token" ? `${randomInt(1_000_000_000, 9_999_999_999)}:${random}` : random;
+}
+
+/** Deletes every secret of the tenant and its hashes, and reads back that none is left (F97). */
+export async function removeTenantKeys(ctx: { db: Db; vault: Vault }, tenantId: TenantId): Promise<void> {
+  const prefix = tenantSecretPrefix(tenantId);
+  await store.deleteCredentials(ctx.db, tenantId);
+  for (const name of await ctx.vault.list(prefix)) await ctx.vault.delete(name);
+  const left = await ctx.vault.list(prefix);
+  if (left.length === 0) return;
+  throw new UpstreamError("vault_delete_failed", `Secrets are still there after deleting them: ${left.join(", ")}.`, {
+    service: "vault",
+    retryable: true,
+  });
+}

@@ -1,0 +1,219 @@
+import { readFileSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import path from "node:path";
+import { parseEnv } from "node:util";
+import { ConfigError } from "./errors.ts";
+import type { LogLevel } from "./log.ts";
+
+/** Host and port of a listener; port 0 picks a free one. */
+export type ListenAddress = { host: string; port: number };
+
+export type Config = Readonly<{
+  dataDir: string;
+  database: { kind: "embedded" } | { kind: "url"; url: string };
+  shadowDatabaseUrl: string | undefined;
+  redisUrl: string | undefined;
+  http: {
+    publicListen: ListenAddress;
+    internalListen: ListenAddress;
+    /** Where the outside reaches the public listener; undefined: wherever it listens. */
+    publicUrl: string | undefined;
+    /** Where runtimes reach the internal listener; undefined: wherever it listens. */
+    internalUrl: string | undefined;
+    metricsToken: string | undefined;
+  };
+  runtime: {
+    driver: "local" | "azure";
+    image: string;
+    /** Path of a real OpenClaw for the local driver; undefined: the bundled sandbox runtime. */
+    binary: string | undefined;
+    modelsByTier: { basic: readonly string[]; plus: readonly string[] };
+  };
+  vault: { kind: "file" } | { kind: "azure" };
+  tenancy: { trialDays: number; retentionDays: number; idleMinutes: number; signupUrl: string | undefined };
+  stripe: { priceBasic: string | undefined; pricePlus: string | undefined; apiBase: string | undefined };
+  telegram: { apiRoot: string; sendsPerSecond: number };
+  router: { rateLimitPerMinute: number };
+  models: { anthropicBaseUrl: string; openaiBaseUrl: string };
+  logLevel: LogLevel;
+  /** Who is acting, for the audit log. */
+  actor: string;
+}>;
+
+/** Kept apart from the rest, so that printing a Config can't print a secret. */
+export type Secrets = Readonly<{
+  vaultKey: string | undefined;
+  stripeSecretKey: string | undefined;
+  stripeWebhookSecrets: readonly string[];
+  telegramBotToken: string | undefined;
+  telegramWebhookSecret: string | undefined;
+  anthropicApiKey: string | undefined;
+  openaiApiKey: string | undefined;
+}>;
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The process's environment over the `.env` of `folder`; what is set in the environment wins. */
+export function readEnvironment(folder: string = process.cwd()): Environment {
+  return { ...readDotEnv(path.join(folder, ".env")), ...process.env };
+}
+
+function readDotEnv(file: string): Environment {
+  try {
+    return parseEnv(readFileSync(file, "utf8"));
+  } catch (error) {
+    // No .env is the usual case; one that can't be read must not be passed over.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    throw new ConfigError("dotenv_unreadable", [`${file} can't be read: ${String(error)}`], { cause: error });
+  }
+}
+
+/**
+ * The configuration that `env` describes.
+ * @throws ConfigError holding every problem at once, each with the variable's name and an example.
+ */
+export function loadConfig(env: Environment, folder: string = process.cwd()): { config: Config; secrets: Secrets } {
+  const read = new Reader(env);
+  const driver = read.choice("OPENCLAW_RUNTIME", ["local", "azure"], env["AZURE_SUBSCRIPTION_ID"] ? "azure" : "local");
+  const databaseUrl = read.url("DATABASE_URL", ["postgres:", "postgresql:"], "postgres://user@db.example/openclaw");
+  const binary = read.text("OPENCLAW_RUNTIME_BIN");
+  const config: Config = {
+    dataDir: path.resolve(folder, read.text("OPENCLAW_DATA_DIR") ?? ".openclaw"),
+    database: databaseUrl === undefined ? { kind: "embedded" } : { kind: "url", url: databaseUrl },
+    shadowDatabaseUrl: read.url("OPENCLAW_SHADOW_DATABASE_URL", ["postgres:", "postgresql:"], "postgres://user@db.example/shadow"),
+    redisUrl: read.url("REDIS_URL", ["redis:", "rediss:"], "redis://cache.example:6379"),
+    http: {
+      publicListen: read.listen("OPENCLAW_PUBLIC_LISTEN", "127.0.0.1:8080"),
+      internalListen: read.listen("OPENCLAW_INTERNAL_LISTEN", "127.0.0.1:9090"),
+      publicUrl: read.baseUrl("OPENCLAW_PUBLIC_URL", "https://bot.example.com"),
+      internalUrl: read.baseUrl("OPENCLAW_INTERNAL_URL", "http://gateway.internal:9090"),
+      metricsToken: read.text("OPENCLAW_METRICS_TOKEN"),
+    },
+    runtime: {
+      driver,
+      image: read.text("OPENCLAW_RUNTIME_IMAGE") ?? "ghcr.io/openclaw/openclaw:2026.9.6",
+      binary: binary === undefined ? undefined : path.resolve(folder, binary),
+      modelsByTier: {
+        basic: read.list("OPENCLAW_MODEL_BASIC", ["claude-haiku-4-5"]),
+        plus: read.list("OPENCLAW_MODEL_PLUS", ["claude-sonnet-4-5", "claude-haiku-4-5"]),
+      },
+    },
+    vault: { kind: read.choice("OPENCLAW_VAULT", ["file", "azure"], driver === "azure" ? "azure" : "file") },
+    tenancy: {
+      trialDays: read.integer("OPENCLAW_TRIAL_DAYS", 0, { min: 0, max: 365 }),
+      retentionDays: read.integer("OPENCLAW_RETENTION_DAYS", 30, { min: 0, max: 3650 }),
+      idleMinutes: read.integer("OPENCLAW_IDLE_MINUTES", 120, { min: 1, max: 525_600 }),
+      signupUrl: read.url("OPENCLAW_SIGNUP_URL", ["https:", "http:"], "https://example.com/signup"),
+    },
+    stripe: {
+      priceBasic: read.text("STRIPE_PRICE_BASIC"),
+      pricePlus: read.text("STRIPE_PRICE_PLUS"),
+      apiBase: read.baseUrl("STRIPE_API_BASE", "http://127.0.0.1:12111"),
+    },
+    telegram: {
+      apiRoot: read.baseUrl("TELEGRAM_API_ROOT", "http://127.0.0.1:8081") ?? "https://api.telegram.org",
+      sendsPerSecond: read.integer("TELEGRAM_SENDS_PER_SECOND", 30, { min: 1, max: 1_000 }),
+    },
+    router: { rateLimitPerMinute: read.integer("ROUTER_RATE_LIMIT_PER_MINUTE", 30, { min: 0, max: 100_000 }) },
+    models: {
+      anthropicBaseUrl: read.baseUrl("ANTHROPIC_BASE_URL", "https://api.anthropic.com") ?? "https://api.anthropic.com",
+      openaiBaseUrl: read.baseUrl("OPENAI_BASE_URL", "https://api.openai.com") ?? "https://api.openai.com",
+    },
+    logLevel: read.choice("OPENCLAW_LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
+    actor: read.text("OPENCLAW_ACTOR") ?? `${userInfo().username}@${hostname()}`,
+  };
+  const secrets: Secrets = {
+    vaultKey: read.text("OPENCLAW_VAULT_KEY"),
+    stripeSecretKey: read.matching("STRIPE_SECRET_KEY", /^(sk|rk)_/, "sk_live_…"),
+    stripeWebhookSecrets: read.list("STRIPE_WEBHOOK_SECRET", []),
+    telegramBotToken: read.matching("TELEGRAM_BOT_TOKEN", /^[0-9]{1,15}:[A-Za-z0-9_-]{10,}$/, "123456789:AAE… (as BotFather gives it)"),
+    telegramWebhookSecret: read.matching("TELEGRAM_WEBHOOK_SECRET", /^[A-Za-z0-9_-]{1,256}$/, "1 to 256 of A-Z a-z 0-9 _ -"),
+    anthropicApiKey: read.text("ANTHROPIC_API_KEY"),
+    openaiApiKey: read.text("OPENAI_API_KEY"),
+  };
+  if (read.problems.length > 0) throw new ConfigError("config_invalid", read.problems);
+  return { config: deepFreeze(config), secrets: deepFreeze(secrets) };
+}
+
+/** Reads single variables; a problem is noted and a harmless value returned, so that all problems come out at once. */
+class Reader {
+  readonly problems: string[] = [];
+  readonly #env: Environment;
+
+  constructor(env: Environment) {
+    this.#env = env;
+  }
+
+  /** An empty variable counts as unset: compose files and CI pass them that way. */
+  text(name: string): string | undefined {
+    const value = this.#env[name]?.trim();
+    return value === "" ? undefined : value;
+  }
+
+  list(name: string, fallback: readonly string[]): readonly string[] {
+    const value = this.text(name);
+    if (value === undefined) return fallback;
+    const items = value.split(",").map((item) => item.trim());
+    if (items.includes("")) this.#problem(name, "has an empty item", "one,two");
+    return items;
+  }
+
+  choice<const T extends string>(name: string, options: readonly T[], fallback: T): T {
+    const value = this.text(name);
+    if (value === undefined) return fallback;
+    const found = options.find((option) => option === value);
+    if (found === undefined) this.#problem(name, `is "${value}"`, options.join(" or "));
+    return found ?? fallback;
+  }
+
+  integer(name: string, fallback: number, { min, max }: { min: number; max: number }): number {
+    const value = this.text(name);
+    if (value === undefined) return fallback;
+    const number = Number(value);
+    if (/^[0-9]+$/.test(value) && number >= min && number <= max) return number;
+    this.#problem(name, `is "${value}"`, `a whole number from ${min} to ${max}, e.g. ${fallback}`);
+    return fallback;
+  }
+
+  /** The message must not hold the value: it is a secret. */
+  matching(name: string, pattern: RegExp, example: string): string | undefined {
+    const value = this.text(name);
+    if (value !== undefined && !pattern.test(value)) this.#problem(name, "doesn't look like one", example);
+    return value;
+  }
+
+  url(name: string, protocols: readonly string[], example: string): string | undefined {
+    const value = this.text(name);
+    if (value === undefined) return undefined;
+    // The value may hold a password, so the message leaves it out.
+    if (!protocols.includes(URL.parse(value)?.protocol ?? "")) {
+      this.#problem(name, `is not a ${protocols.map((protocol) => protocol.slice(0, -1)).join(" or ")} URL`, example);
+    }
+    return value;
+  }
+
+  /** An http(s) URL without a trailing slash, ready to be followed by a path. */
+  baseUrl(name: string, example: string): string | undefined {
+    return this.url(name, ["http:", "https:"], example)?.replace(/\/+$/, "");
+  }
+
+  listen(name: string, fallback: string): ListenAddress {
+    const value = this.text(name) ?? fallback;
+    const match = /^(\[[0-9a-f:.]+\]|[^:\s]+):([0-9]{1,5})$/i.exec(value);
+    const port = Number(match?.[2]);
+    if (match?.[1] === undefined || port > 65_535) {
+      this.#problem(name, `is "${value}"`, `host:port, e.g. ${fallback}`);
+      return { host: "127.0.0.1", port: 0 };
+    }
+    return { host: match[1].replace(/^\[|\]$/g, ""), port };
+  }
+
+  #problem(name: string, what: string, example: string): void {
+    this.problems.push(`${name} ${what}; expected ${example}`);
+  }
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === "object" && inner !== null) deepFreeze(inner);
+  return Object.freeze(value);
+}

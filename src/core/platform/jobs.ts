@@ -1,0 +1,45 @@
+import { sql } from "kysely";
+import type { Db } from "./db.ts";
+import type { TenantId } from "./ids.ts";
+
+/** Every kind of background work with what it is given. A job must be safe to run again: crashes repeat it. */
+export type JobPayloads = {
+  /** Make the runtime of one tenant what the tenant's status says. */
+  "tenant.converge": { tenantId: TenantId };
+  /** Apply pending Stripe events. */
+  "stripe.project": Record<string, never>;
+  /** Re-judge tenants whose entitlement may have ended by the passing of time. */
+  "sweep.entitlement": Record<string, never>;
+  /** Compare what runs with what should, and have each difference mended. */
+  "sweep.runtimes": Record<string, never>;
+  /** Forget what is past its keeping time. */
+  "sweep.retention": Record<string, never>;
+};
+export type JobName = keyof JobPayloads;
+
+export type EnqueueOptions = {
+  /** Jobs of one queue run one at a time, over all daemons. */
+  queue?: string;
+  /** A waiting job with the same key is replaced instead of joined by a second one. */
+  key?: string;
+  delayMs?: number;
+  /** Tries before the job is left for an operator. */
+  maxAttempts?: number;
+};
+
+/** Enqueues a job as part of `db`'s transaction: it exists if, and only if, the transaction commits. */
+export async function enqueueJob<Name extends JobName>(
+  db: Db,
+  name: Name,
+  payload: JobPayloads[Name],
+  options: EnqueueOptions = {},
+): Promise<void> {
+  await sql`SELECT graphile_worker.add_job(
+    ${name}::text,
+    payload => ${JSON.stringify(payload)}::json,
+    queue_name => ${options.queue ?? null}::text,
+    run_at => now() + ${options.delayMs ?? 0} * interval '1 millisecond',
+    max_attempts => ${options.maxAttempts ?? 25}::integer,
+    job_key => ${options.key ?? null}::text
+  )`.execute(db);
+}

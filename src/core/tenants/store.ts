@@ -1,0 +1,106 @@
+import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
+import type { Db } from "../platform/db.ts";
+import { parseTenantId, type TenantId } from "../platform/ids.ts";
+import type { LinkTokens, Tenants } from "../platform/schema.ts";
+import type { TenantStatus } from "./transitions.ts";
+
+export type Tenant = Selectable<Tenants>;
+
+export type TenantFilter = { status?: TenantStatus[]; tier?: "basic" | "plus"; tag?: string };
+
+export async function findById(db: Db, id: TenantId): Promise<Tenant | undefined> {
+  return db.selectFrom("tenants").selectAll().where("id", "=", id).executeTakeFirst();
+}
+
+/** By id or slug, whichever `reference` looks like. */
+export async function findByReference(db: Db, reference: string): Promise<Tenant | undefined> {
+  const id = parseTenantId(reference);
+  if (id !== undefined) return findById(db, id);
+  return db.selectFrom("tenants").selectAll().where("slug", "=", reference.toLowerCase()).executeTakeFirst();
+}
+
+export async function findByChat(db: Db, chatId: number): Promise<Tenant | undefined> {
+  return db.selectFrom("tenants").selectAll().where("telegramChatId", "=", chatId).executeTakeFirst();
+}
+
+export async function findByEmail(db: Db, email: string): Promise<Tenant | undefined> {
+  return db
+    .selectFrom("tenants")
+    .selectAll()
+    .where((eb) => eb(eb.fn("lower", ["email"]), "=", email.toLowerCase()))
+    .executeTakeFirst();
+}
+
+export async function listSlugs(db: Db): Promise<string[]> {
+  const rows = await db.selectFrom("tenants").select("slug").orderBy("slug").execute();
+  return rows.map((row) => row.slug);
+}
+
+export async function list(db: Db, filter: TenantFilter): Promise<Tenant[]> {
+  let query = db.selectFrom("tenants").selectAll().orderBy("slug");
+  if (filter.status !== undefined && filter.status.length > 0) query = query.where("status", "in", filter.status);
+  if (filter.tier !== undefined) query = query.where("tier", "=", filter.tier);
+  if (filter.tag !== undefined) query = query.where(sql<boolean>`${filter.tag} = ANY (tags)`);
+  return query.execute();
+}
+
+/** The row, locked until the transaction ends. */
+export async function lock(db: Db, id: TenantId): Promise<Tenant | undefined> {
+  return db.selectFrom("tenants").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
+}
+
+export async function insert(db: Db, row: Insertable<Tenants>): Promise<Tenant> {
+  return db.insertInto("tenants").values(row).returningAll().executeTakeFirstOrThrow();
+}
+
+export async function update(db: Db, id: TenantId, change: Updateable<Tenants>): Promise<Tenant> {
+  return db.updateTable("tenants").set(change).where("id", "=", id).returningAll().executeTakeFirstOrThrow();
+}
+
+export async function findIdempotencyKey(db: Db, key: string) {
+  return db.selectFrom("idempotencyKeys").selectAll().where("key", "=", key).executeTakeFirst();
+}
+
+export async function insertIdempotencyKey(db: Db, row: { key: string; tenantId: TenantId; requestHash: string; createdAt: Date }) {
+  await db.insertInto("idempotencyKeys").values(row).execute();
+}
+
+export async function revokeLinkTokens(db: Db, tenantId: TenantId, at: Date): Promise<void> {
+  await db
+    .updateTable("linkTokens")
+    .set({ revokedAt: at })
+    .where("tenantId", "=", tenantId)
+    .where("consumedAt", "is", null)
+    .where("revokedAt", "is", null)
+    .execute();
+}
+
+export async function insertLinkToken(db: Db, row: Insertable<LinkTokens>): Promise<void> {
+  await db.insertInto("linkTokens").values(row).execute();
+}
+
+/** Marks the token used and gives its tenant, for one caller only: a second one finds nothing. */
+export async function consumeLinkToken(db: Db, tokenHash: Buffer, at: Date): Promise<TenantId | undefined> {
+  const row = await db
+    .updateTable("linkTokens")
+    .set({ consumedAt: at })
+    .where("tokenHash", "=", tokenHash)
+    .where("consumedAt", "is", null)
+    .where("revokedAt", "is", null)
+    .where("expiresAt", ">", at)
+    .returning("tenantId")
+    .executeTakeFirst();
+  return row?.tenantId;
+}
+
+/** Newest last. */
+export async function listAudit(db: Db, tenantId: TenantId, limit: number) {
+  const rows = await db
+    .selectFrom("auditLog")
+    .selectAll()
+    .where("tenantId", "=", tenantId)
+    .orderBy("id", "desc")
+    .limit(limit)
+    .execute();
+  return rows.toReversed();
+}

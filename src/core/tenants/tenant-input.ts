@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { UsageError } from "../platform/errors.ts";
+
+export const SLUG_PATTERN = /^[a-z][a-z0-9-]{1,30}[a-z0-9]$/;
+
+/** Telegram's ids have at most 52 significant bits; the user of a private chat has the chat's id. */
+const telegramId = z.int().refine((id) => id !== 0, "must not be 0");
+
+const timeZone = z.string().refine(isTimeZone, "is not an IANA time zone such as Europe/Berlin");
+
+const fields = {
+  displayName: z.string().trim().min(1, "must not be empty").max(200),
+  email: z.email("is not an e-mail address").max(254),
+  telegramChatId: telegramId.refine((id) => id > 0, "must be a private chat: a positive number"),
+  telegramUserId: telegramId.refine((id) => id > 0, "must be a positive number"),
+  telegramUsername: z
+    .string()
+    .transform((name) => name.replace(/^@/, ""))
+    .refine((name) => /^[A-Za-z0-9_]{4,32}$/.test(name), "is not a Telegram username"),
+  language: z.string().regex(/^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$/, "is not a language tag such as en or pt-BR"),
+  timeZone,
+  preferences: z.record(z.string(), z.unknown()),
+  tags: z.array(z.string().regex(/^[a-z0-9][a-z0-9:._-]{0,62}$/, "must be 1 to 63 of a-z 0-9 : . _ -")).max(50),
+  tier: z.enum(["basic", "plus"]),
+  budgetExempt: z.boolean(),
+  billingExempt: z.boolean(),
+};
+
+const newTenant = z.strictObject({
+  slug: z.string().regex(SLUG_PATTERN, "must be 3 to 32 of a-z 0-9 -, begin with a letter and not end with -"),
+  ...fields,
+  displayName: fields.displayName.optional(),
+  telegramChatId: fields.telegramChatId.optional(),
+  telegramUserId: fields.telegramUserId.optional(),
+  telegramUsername: fields.telegramUsername.optional(),
+  language: fields.language.default("en"),
+  timeZone: fields.timeZone.default("UTC"),
+  preferences: fields.preferences.default({}),
+  tags: fields.tags.default([]),
+  tier: fields.tier.default("basic"),
+  budgetExempt: fields.budgetExempt.default(false),
+  billingExempt: fields.billingExempt.default(false),
+  trialDays: z.int().min(0).max(365).default(0),
+});
+
+const tenantChange = z
+  .strictObject({ ...fields, trialDays: z.int().min(0).max(365) })
+  .omit({ telegramChatId: true, telegramUserId: true, telegramUsername: true })
+  .partial();
+
+export type NewTenantInput = z.input<typeof newTenant>;
+export type NewTenant = z.output<typeof newTenant>;
+export type TenantChange = z.output<typeof tenantChange>;
+
+/** @throws UsageError naming every field that is wrong. */
+export function parseNewTenant(input: unknown): NewTenant {
+  return parse(newTenant, input);
+}
+
+/** @throws UsageError naming every field that is wrong, or that nothing was asked. */
+export function parseTenantChange(input: unknown): TenantChange {
+  const change = parse(tenantChange, input);
+  if (Object.keys(change).length === 0) throw new UsageError("nothing_to_change", "Nothing to change: name at least one field.");
+  return change;
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, input: unknown): z.output<Schema> {
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
+  const problems = result.error.issues.map((issue) => `${issue.path.join(".") || "input"} ${issue.message}`);
+  throw new UsageError("tenant_input_invalid", `The tenant's data is not valid: ${problems.join("; ")}.`);
+}
+
+function isTimeZone(name: string): boolean {
+  try {
+    Intl.DateTimeFormat("en", { timeZone: name });
+    return true;
+  } catch (error) {
+    // Intl has no other way to ask.
+    if (error instanceof RangeError) return false;
+    throw error;
+  }
+}
