@@ -1,0 +1,62 @@
+import type { TenantId } from "../../platform/ids.ts";
+
+/**
+ * `starting`: meant to run, and its webhook listener has not answered yet (or no longer does). `failed`: it will not come up without
+ * another spec. `asleep`: stopped on purpose, everything kept. `absent`: there is nothing.
+ */
+export type RuntimeState = "starting" | "running" | "asleep" | "failed" | "absent";
+
+/** The OpenClaw configuration as a JSON object; secrets are `${ENV}` references in its strings. */
+export type RuntimeConfigFile = Readonly<Record<string, unknown>>;
+
+export type RuntimeSpec = {
+  tenantId: TenantId;
+  slug: string;
+  image: string;
+  config: RuntimeConfigFile;
+  /** Plain values only: drivers may show and store them. */
+  env: Readonly<Record<string, string>>;
+  /** Name of an environment variable → name of the secret in the vault. */
+  secrets: Readonly<Record<string, string>>;
+  cpu: number;
+  memoryMiB: number;
+  /** Over all of the above. */
+  hash: string;
+};
+
+export type ObservedRuntime = {
+  tenantId: TenantId;
+  state: RuntimeState;
+  /** Base URL of the webhook port, without a trailing slash; undefined unless the runtime is meant to run. */
+  address: string | undefined;
+  image: string;
+  /** Hash of the spec that is in force, which is not the one asked for while a replacement is under way. */
+  specHash: string;
+  reason: string | undefined;
+};
+
+/** Runs tenants' runtimes somewhere. Every operation is idempotent, resumable after a crash at any point, and safe to run twice at once. */
+export type RuntimeDriver = {
+  readonly name: "local" | "memory" | "azure";
+  /**
+   * Makes the runtime what `spec` says: creates it, or replaces it when the hash differs, the old one gone before the new one starts.
+   * Doesn't wait until it is healthy. An asleep runtime takes the spec over and stays asleep.
+   * @throws ConfigError for a configuration or secret that can't be applied; the one in force goes on.
+   */
+  ensure(spec: RuntimeSpec, signal?: AbortSignal): Promise<ObservedRuntime>;
+  /** `running` only when the webhook listener answers its health check (F47). */
+  inspect(tenantId: TenantId): Promise<ObservedRuntime>;
+  list(): Promise<ObservedRuntime[]>;
+  /** Stops it and keeps everything. An asleep or absent one is left as it is. */
+  sleep(tenantId: TenantId): Promise<ObservedRuntime>;
+  /** Starts it from what was kept; a running one is left as it is. @throws NotFoundError when absent. */
+  wake(tenantId: TenantId): Promise<ObservedRuntime>;
+  /** Removes it with all its data, and returns only once that was read back. An absent one is fine. */
+  remove(tenantId: TenantId): Promise<void>;
+  /** Lets go of the runtimes; they go on. */
+  close(): Promise<void>;
+};
+
+export function absentRuntime(tenantId: TenantId): ObservedRuntime {
+  return { tenantId, state: "absent", address: undefined, image: "", specHash: "", reason: undefined };
+}
