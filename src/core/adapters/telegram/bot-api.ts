@@ -1,0 +1,127 @@
+import { Pool } from "undici";
+import { UpstreamError } from "../../platform/errors.ts";
+import { splitText } from "./split-text.ts";
+
+/** Telegram refused a call, or could not be reached (`errorCode` undefined). Neither message nor cause holds the bot's token. */
+export class BotApiError extends UpstreamError {
+  readonly errorCode: number | undefined;
+  readonly description: string;
+  /** How long Telegram asks to wait before the same call is made again. */
+  readonly retryAfterSeconds: number | undefined;
+  /** The chat became a supergroup with this id. */
+  readonly migrateToChatId: number | undefined;
+
+  constructor(
+    code: string,
+    method: string,
+    failure: {
+      description: string;
+      retryable: boolean;
+      errorCode?: number;
+      retryAfterSeconds?: number | undefined;
+      migrateToChatId?: number | undefined;
+      cause?: unknown;
+    },
+  ) {
+    super(code, `Telegram ${method} failed: ${failure.description}`, {
+      service: "telegram",
+      retryable: failure.retryable,
+      cause: failure.cause,
+    });
+    this.errorCode = failure.errorCode;
+    this.description = failure.description;
+    this.retryAfterSeconds = failure.retryAfterSeconds;
+    this.migrateToChatId = failure.migrateToChatId;
+  }
+}
+
+export type BotApi = {
+  /** Calls a method and returns its `result`. Throws BotApiError. */
+  call(method: string, params?: Record<string, unknown>, options?: { signal?: AbortSignal }): Promise<unknown>;
+  /**
+   * Sends plain text, without markup, in as many messages as it needs, in order. A failure leaves the messages before it sent. Throws BotApiError.
+   */
+  sendMessage(chatId: number, text: string, options?: { signal?: AbortSignal }): Promise<void>;
+  close(): Promise<void>;
+};
+
+/** A client of the Bot API at `apiRoot` (no trailing slash needed) for the bot that `token` belongs to. */
+export function createBotApi({ apiRoot, token }: { apiRoot: string; token: string }): BotApi {
+  const root = new URL(apiRoot);
+  const prefix = root.pathname.replace(/\/+$/, "");
+  const pool = new Pool(root.origin, { connections: 16, headersTimeout: 60_000, bodyTimeout: 60_000 });
+
+  async function call(
+    method: string,
+    params: Record<string, unknown> = {},
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<unknown> {
+    const reply = await exchange(method, params, signal);
+    if (reply.body?.ok === true) return reply.body.result;
+    throw refusal(method, reply.status, reply.body);
+  }
+
+  async function exchange(
+    method: string,
+    params: Record<string, unknown>,
+    signal: AbortSignal | undefined,
+  ): Promise<{ status: number; body: ReplyBody | undefined }> {
+    try {
+      const { statusCode, body } = await pool.request({
+        method: "POST",
+        path: `${prefix}/bot${token}/${method}`,
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(params),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { status: statusCode, body: parseReply(await body.text()) };
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw new BotApiError("telegram-unreachable", method, { description: "no answer", retryable: true, cause });
+    }
+  }
+
+  return {
+    call,
+    async sendMessage(chatId, text, options) {
+      for (const part of splitText(text)) await call("sendMessage", { chat_id: chatId, text: part }, options);
+    },
+    close: () => pool.close(),
+  };
+}
+
+type ReplyBody = {
+  ok: boolean;
+  result?: unknown;
+  description?: unknown;
+  parameters?: { retry_after?: unknown; migrate_to_chat_id?: unknown };
+};
+
+/** A proxy in between may answer HTML: that is no reply of Telegram's. */
+function parseReply(text: string): ReplyBody | undefined {
+  try {
+    const body: unknown = JSON.parse(text);
+    return isReplyBody(body) ? body : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function isReplyBody(body: unknown): body is ReplyBody {
+  return typeof body === "object" && body !== null && "ok" in body;
+}
+
+function refusal(method: string, status: number, body: ReplyBody | undefined): BotApiError {
+  return new BotApiError("telegram-refused", method, {
+    errorCode: status,
+    description: typeof body?.description === "string" ? body.description : `HTTP ${status}`,
+    retryable: status === 429 || status >= 500 || body === undefined,
+    retryAfterSeconds: asNumber(body?.parameters?.retry_after),
+    migrateToChatId: asNumber(body?.parameters?.migrate_to_chat_id),
+  });
+}
+
+function asNumber(value: unknown): number | undefined {
+  return typeof value === "number" ? value : undefined;
+}

@@ -1,0 +1,93 @@
+import { assertNever } from "../platform/errors.ts";
+import type { TenantStatus } from "../tenants/tenants.ts";
+import type { UpdateFacts } from "./update.ts";
+
+/** What is known when an update is looked at. */
+export type DecisionFacts = {
+  update: UpdateFacts;
+  acceptedAt: Date;
+  now: Date;
+  /** The tenant of the chat. */
+  tenant:
+    | {
+        status: TenantStatus;
+        suspendedBy: "billing" | "operator" | null;
+        telegramUserId: number | null;
+        entitled: boolean;
+        /** A checkout is completed, its money is on the way. */
+        awaitingPayment: boolean;
+      }
+    | undefined;
+  runtime: { address: string | null; allowedUserId: number | null } | undefined;
+};
+
+export type AnswerTopic = "onboarding" | "privateOnly" | "unpaid" | "suspended" | "suspendedByOperator" | "deleted";
+export type HoldReason = "preparing" | "waking";
+
+export type Verdict =
+  | { kind: "link"; token: string }
+  /** Say it, at most once in the topic's period, and be done with the update. */
+  | { kind: "answer"; topic: AnswerTopic }
+  /** Keep it and look again; `notice` tells the sender once that it takes a while. */
+  | { kind: "hold"; notice: HoldReason }
+  | { kind: "deliver"; address: string }
+  /** Nothing to do: nobody is waiting for an answer. */
+  | { kind: "ignore"; reason: string }
+  /** Held for too long. */
+  | { kind: "expire"; reason: string };
+
+/** How long after acceptance an update may still be delivered. */
+const STALE_MS = 10 * 60_000;
+
+/** Kinds behind which somebody sits and waits. */
+const SPOKEN = new Set(["message", "edited_message", "callback_query"]);
+
+/** The first rule that applies decides. A pure function: acting on the verdict is its caller's part. */
+export function decide(facts: DecisionFacts): Verdict {
+  const { update, tenant } = facts;
+  const isPrivate = update.chatType === "private" || (update.chatType === undefined && (update.chatId ?? update.userId ?? 0) > 0);
+  if (update.startPayload !== undefined && isPrivate) return { kind: "link", token: update.startPayload };
+  // Before "chat unknown": no group is ever linked, so that every one of them is unknown.
+  if (!isPrivate) {
+    return update.kind === "message" ? { kind: "answer", topic: "privateOnly" } : { kind: "ignore", reason: "not a private chat" };
+  }
+  const answer = (topic: AnswerTopic): Verdict =>
+    SPOKEN.has(update.kind) ? { kind: "answer", topic } : { kind: "ignore", reason: topic };
+  if (tenant === undefined) return answer("onboarding");
+  switch (tenant.status) {
+    case "pending":
+      return tenant.entitled || tenant.awaitingPayment ? hold(facts, "preparing") : answer("unpaid");
+    case "provisioning":
+      // Given up at the provisioning deadline, which ends this status.
+      return { kind: "hold", notice: "preparing" };
+    case "suspended":
+      // Entitled again, on its way to active: the light path takes a moment.
+      if (tenant.suspendedBy === "billing" && tenant.entitled) return hold(facts, "waking");
+      return answer(tenant.suspendedBy === "operator" ? "suspendedByOperator" : "suspended");
+    case "deprovisioning":
+    case "deleted":
+      return answer("deleted");
+    case "active":
+      return tenant.entitled ? deliver(facts, tenant.telegramUserId) : answer("suspended");
+    default:
+      return assertNever(tenant.status);
+  }
+}
+
+function deliver(facts: DecisionFacts, linkedUserId: number | null): Verdict {
+  const { runtime, update } = facts;
+  if (update.userId !== undefined && update.userId !== linkedUserId) return { kind: "ignore", reason: "sender is not the linked person" };
+  // A runtime drops strangers silently: its observed configuration must name the sender first.
+  const isKnownThere = update.userId === undefined || runtime?.allowedUserId === update.userId;
+  if (runtime?.address == null || !isKnownThere) return hold(facts, "waking");
+  if (isStale(facts)) return { kind: "expire", reason: "the runtime could not be reached in time" };
+  return { kind: "deliver", address: runtime.address };
+}
+
+function hold(facts: DecisionFacts, notice: HoldReason): Verdict {
+  return isStale(facts) ? { kind: "expire", reason: `still ${notice} after 10 minutes` } : { kind: "hold", notice };
+}
+
+function isStale({ now, acceptedAt }: DecisionFacts): boolean {
+  return now.getTime() - acceptedAt.getTime() > STALE_MS;
+}

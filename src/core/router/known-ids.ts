@@ -1,0 +1,65 @@
+import { addMs, type Clock } from "../platform/clock.ts";
+import type { Db } from "../platform/db.ts";
+import type { TenantId } from "../platform/ids.ts";
+import type { TelegramIdKind } from "./bot-api-ownership.ts";
+
+const KEEP_MS = 30 * 24 * 3_600_000;
+
+export type KnownId = { kind: TelegramIdKind; id: string };
+
+/** Remembers that a tenant has seen these ids; seeing one again keeps it longer. */
+export async function rememberIds(ctx: { db: Db; clock: Clock }, tenantId: TenantId, ids: readonly KnownId[]): Promise<void> {
+  // One statement can't touch a row twice.
+  const distinct = [...new Map(ids.map((known) => [`${known.kind}:${known.id}`, known])).values()];
+  if (distinct.length === 0) return;
+  const seenAt = ctx.clock.now();
+  await ctx.db
+    .insertInto("telegramKnownIds")
+    .values(distinct.map((known) => ({ tenantId, ...known, seenAt })))
+    .onConflict((conflict) => conflict.columns(["tenantId", "kind", "id"]).doUpdateSet({ seenAt }))
+    .execute();
+}
+
+export async function ownsId(db: Db, tenantId: TenantId, known: KnownId): Promise<boolean> {
+  const row = await db
+    .selectFrom("telegramKnownIds")
+    .select("id")
+    .where("tenantId", "=", tenantId)
+    .where("kind", "=", known.kind)
+    .where("id", "=", known.id)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+/** Forgets ids not seen for 30 days. */
+export async function pruneKnownIds(ctx: { db: Db; clock: Clock }): Promise<void> {
+  await ctx.db.deleteFrom("telegramKnownIds").where("seenAt", "<", addMs(ctx.clock.now(), -KEEP_MS)).execute();
+}
+
+const KIND_BY_FIELD: Readonly<Record<string, TelegramIdKind>> = {
+  file_id: "file",
+  inline_message_id: "inline-message",
+  business_connection_id: "business-connection",
+};
+
+/** The ids that an update gives to whom it is delivered: what hangs on it at any depth, and what it asks an answer to. */
+export function idsIn(fields: Record<string, unknown>): KnownId[] {
+  const found: KnownId[] = [];
+  collect(fields, found);
+  const query = (kind: TelegramIdKind, value: unknown) => {
+    if (typeof value === "object" && value !== null && "id" in value && typeof value.id === "string") found.push({ kind, id: value.id });
+  };
+  query("callback-query", fields["callback_query"]);
+  query("inline-query", fields["inline_query"]);
+  query("business-connection", fields["business_connection"]);
+  return found;
+}
+
+function collect(value: unknown, found: KnownId[]): void {
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, inner] of Object.entries(value)) {
+    const kind = KIND_BY_FIELD[key];
+    if (kind !== undefined && typeof inner === "string") found.push({ kind, id: inner });
+    else collect(inner, found);
+  }
+}

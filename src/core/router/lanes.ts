@@ -1,0 +1,243 @@
+import type { TenantId } from "../platform/ids.ts";
+import type { Log } from "../platform/log.ts";
+import type { Entry, Outcome } from "./inbox.ts";
+
+/** What became of one try at an update. */
+export type Step =
+  | { kind: "finish"; outcome: Outcome; reason?: string | undefined; tenantId?: string | undefined }
+  /** Not yet: the lane waits and tries the same update again. */
+  | { kind: "defer"; delayMs: number };
+
+export type LanesOptions = {
+  /** One try at one update; always settles by itself. */
+  process: (entry: Entry) => Promise<Step>;
+  /** Makes the outcome durable; false when the shard was lost meanwhile, so that the outcome is not this daemon's to say. */
+  finish: (entry: Entry, epoch: number, step: Extract<Step, { kind: "finish" }>) => Promise<boolean>;
+  /** Reads unfinished updates of whole shards: the oldest `perLane` of each lane. */
+  loadShards: (shards: readonly number[], perLane: number) => Promise<Entry[]>;
+  loadLane: (shard: number, lane: number, afterSeq: number, limit: number) => Promise<Entry[]>;
+  /** Tries under way at once, over all lanes. */
+  concurrency: number;
+  log: Log;
+};
+
+/** Updates of one lane kept in memory; the rest stay in the database until these are done. */
+const LANE_CAPACITY = 100;
+const FAILURE_DELAY_MS = 1_000;
+
+type Lane = {
+  key: number;
+  queue: Entry[];
+  /** More wait in the database than stand in `queue`. */
+  spilled: boolean;
+  running: boolean;
+};
+
+type Shard = {
+  number: number;
+  epoch: number;
+  lanes: Map<number, Lane>;
+  /** Handed over while the backlog is still being read: older ones may come with it, so these wait. */
+  early: Entry[] | undefined;
+  /** Its lanes that are at work. */
+  runs: Set<Promise<void>>;
+  /** Aborted when nothing new may be begun here. */
+  closed: AbortController;
+};
+
+/**
+ * Works through the updates of the shards that this daemon holds: strictly in order of acceptance inside a lane, lanes
+ * side by side. Holds no truth: everything here can be thrown away and read again from the database.
+ */
+export function createLanes(options: LanesOptions) {
+  const shards = new Map<number, Shard>();
+  /** Finished while a load was under way, whose snapshot may still show them as open. */
+  const finishedDuringLoads = new Set<Set<number>>();
+  const slots = createSlots(options.concurrency);
+
+  /** Begins work on a shard just taken: reads its backlog first. */
+  async function open(leases: readonly { shard: number; epoch: number }[]): Promise<void> {
+    for (const { shard, epoch } of leases) {
+      shards.set(shard, { number: shard, epoch, lanes: new Map(), early: [], runs: new Set(), closed: new AbortController() });
+    }
+    await reload(leases.map((lease) => lease.shard));
+    for (const { shard } of leases) {
+      const state = shards.get(shard);
+      if (state?.early === undefined) continue;
+      const early = state.early;
+      state.early = undefined;
+      for (const entry of early) add(state, entry);
+    }
+  }
+
+  /** Stops work on shards: nothing new is begun there; settles when what was under way has ended and is recorded. */
+  async function close(closing: readonly number[]): Promise<void> {
+    const ending = closing.flatMap((number) => shards.get(number) ?? []);
+    for (const shard of ending) {
+      shard.closed.abort();
+      shards.delete(shard.number);
+    }
+    await Promise.all(ending.flatMap((shard) => [...shard.runs]));
+  }
+
+  /** An update that was just accepted; false when its shard is somebody else's. */
+  function offer(entry: Entry): boolean {
+    const shard = shards.get(entry.shard);
+    if (shard === undefined) return false;
+    if (shard.early === undefined) add(shard, entry);
+    else shard.early.push(entry);
+    return true;
+  }
+
+  /** Reads the shards' backlog again and takes in what is not known yet: after a hint, and as insurance. */
+  async function reload(wanted: readonly number[]): Promise<void> {
+    const finished = new Set<number>();
+    finishedDuringLoads.add(finished);
+    try {
+      const entries = await options.loadShards(
+        wanted.filter((shard) => shards.has(shard)),
+        LANE_CAPACITY,
+      );
+      for (const entry of entries) {
+        const shard = shards.get(entry.shard);
+        if (shard !== undefined && !finished.has(entry.seq)) add(shard, entry);
+      }
+    } finally {
+      finishedDuringLoads.delete(finished);
+    }
+  }
+
+  function add(shard: Shard, entry: Entry): void {
+    const lane = shard.lanes.get(entry.lane) ?? { key: entry.lane, queue: [], spilled: false, running: false };
+    shard.lanes.set(entry.lane, lane);
+    if (lane.queue.length >= LANE_CAPACITY) lane.spilled = true;
+    if (lane.spilled) return;
+    // Almost always the last one; acceptors in two daemons may hand over in another order than that of acceptance.
+    let place = lane.queue.length;
+    while (place > 0 && (lane.queue[place - 1]?.seq ?? 0) > entry.seq) place -= 1;
+    if (lane.queue[place - 1]?.seq === entry.seq) return;
+    // The first is under way already.
+    lane.queue.splice(lane.running ? Math.max(1, place) : place, 0, entry);
+    start(shard, lane);
+  }
+
+  function start(shard: Shard, lane: Lane): void {
+    if (lane.running) return;
+    lane.running = true;
+    const run = runLane(shard, lane).finally(() => shard.runs.delete(run));
+    shard.runs.add(run);
+  }
+
+  async function runLane(shard: Shard, lane: Lane): Promise<void> {
+    const { signal } = shard.closed;
+    for (;;) {
+      const entry = lane.queue[0];
+      if (signal.aborted) return;
+      if (entry === undefined) {
+        if (!lane.spilled || !(await refill(lane, shard))) break;
+        continue;
+      }
+      const delayMs = await attempt(shard, lane, entry);
+      if (delayMs > 0) await wait(delayMs, signal);
+    }
+    lane.running = false;
+    if (lane.queue.length === 0) shard.lanes.delete(lane.key);
+  }
+
+  /** One try; gives the pause before the next. */
+  async function attempt(shard: Shard, lane: Lane, entry: Entry): Promise<number> {
+    try {
+      const step = await slots.use(() => options.process(entry));
+      if (step.kind === "defer") return step.delayMs;
+      const kept = await options.finish(entry, shard.epoch, step);
+      if (!kept) return loseShard(shard, entry);
+      for (const finished of finishedDuringLoads) finished.add(entry.seq);
+      lane.queue.shift();
+      return 0;
+    } catch (error) {
+      // A lane must outlive whatever one update runs into; the update is kept and tried again.
+      options.log.error({ error, seq: entry.seq }, "update could not be worked on, will be tried again");
+      return FAILURE_DELAY_MS;
+    }
+  }
+
+  function loseShard(shard: Shard, entry: Entry): number {
+    if (shards.get(entry.shard) === shard) {
+      options.log.warn({ shard: entry.shard, epoch: shard.epoch }, "shard was taken over by another daemon");
+      shards.delete(entry.shard);
+    }
+    shard.closed.abort();
+    return 0;
+  }
+
+  /** Reads on in a lane that had more than memory holds; false when there was no more. */
+  async function refill(lane: Lane, shard: Shard): Promise<boolean> {
+    // Whatever is handed over from here on is either seen by this query or spills again.
+    lane.spilled = false;
+    const entries = await options.loadLane(shard.number, lane.key, 0, LANE_CAPACITY).catch((error: unknown) => {
+      options.log.error({ error }, "lane could not be read, will be tried again");
+      return undefined;
+    });
+    if (entries === undefined) {
+      lane.spilled = true;
+      await wait(FAILURE_DELAY_MS, shard.closed.signal);
+      return true;
+    }
+    // What was handed over while the query ran is newer than all it found: put in order behind it.
+    const handed = lane.queue;
+    const known = new Set(entries.map((entry) => entry.seq));
+    lane.queue = [...entries, ...handed.filter((entry) => !known.has(entry.seq))].toSorted((a, b) => a.seq - b.seq);
+    if (entries.length === LANE_CAPACITY) {
+      lane.queue.length = LANE_CAPACITY;
+      lane.spilled = true;
+    }
+    return lane.queue.length > 0;
+  }
+
+  return {
+    open,
+    close,
+    offer,
+    reload,
+    held: (): { shard: number; epoch: number }[] => [...shards].map(([shard, { epoch }]) => ({ shard, epoch })),
+    /** Updates in memory, and lanes that have any. */
+    depth() {
+      const lanes = [...shards.values()].flatMap((shard) => [...shard.lanes.values()]);
+      return { lanes: lanes.length, updates: lanes.reduce((sum, lane) => sum + lane.queue.length, 0) };
+    },
+  };
+}
+
+export type Lanes = ReturnType<typeof createLanes>;
+
+/** At most `count` at once; the rest wait their turn, first come first served. */
+function createSlots(count: number) {
+  let free = count;
+  const waiting: (() => void)[] = [];
+  return {
+    async use<Result>(work: () => Promise<Result>): Promise<Result> {
+      if (free > 0) free -= 1;
+      else await new Promise<void>((resolve) => waiting.push(resolve));
+      try {
+        return await work();
+      } finally {
+        const next = waiting.shift();
+        if (next === undefined) free += 1;
+        else next();
+      }
+    },
+  };
+}
+
+function wait(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const finish = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, ms);
+    signal.addEventListener("abort", finish);
+  });
+}

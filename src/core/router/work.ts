@@ -1,0 +1,210 @@
+import { BotApiError, type BotApi } from "../adapters/telegram/bot-api.ts";
+import { tenantSecretName, type Vault } from "../adapters/vault/vault.ts";
+import { assertNever } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
+import type { Batcher } from "../platform/batcher.ts";
+import type { Log } from "../platform/log.ts";
+import { consumeLink, enqueueConverge, type Tenant, type TenantsContext } from "../tenants/tenants.ts";
+import { type AnswerTopic, decide, type Verdict } from "./decision.ts";
+import type { Delivery } from "./delivery.ts";
+import type { Entry } from "./inbox.ts";
+import type { Step } from "./lanes.ts";
+import { claimNotice, releaseNotice } from "./notices.ts";
+import type { Route } from "./routes.ts";
+import { TEXTS } from "./texts.ts";
+import { parseUpdate, readFacts, type UpdateFacts } from "./update.ts";
+
+export type WorkContext = TenantsContext & {
+  log: Log;
+  vault: Vault;
+  /** Undefined while no bot token is configured: then nothing can be said. */
+  botApi: BotApi | undefined;
+  delivery: Delivery;
+  routes: Batcher<number, Route | undefined>;
+  signupUrl: string | undefined;
+};
+
+const HOUR_MS = 3_600_000;
+const NEVER_AGAIN_MS = 100 * 365 * 24 * HOUR_MS;
+/** How long a sender waits in silence before being told that it takes a while. */
+const PATIENCE_MS = 20_000;
+const NOTICE_PERIOD_MS = 10 * 60_000;
+const RUNTIME_GRACE_MS = 30_000;
+const MAX_BREAKS = 3;
+const WAKE_PERIOD_MS = 5_000;
+const SECRET_CACHE_MS = 30_000;
+const SECRET_CACHE_SIZE = 10_000;
+
+/** Works on one accepted update at a time: decides, acts on the verdict, and says whether it is finished. */
+export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
+  const backoff = new Map<number, number>();
+  const breaks = new Map<number, number>();
+  const wokenAt = new Map<TenantId, number>();
+  const secrets = createSecretCache(ctx.vault);
+
+  return async function work(entry) {
+    const update = readFacts(parseUpdate(entry.body));
+    // A private chat has its user's id, so the lane finds the tenant for kinds that have no chat as well.
+    const route = entry.lane > 0 ? await ctx.routes.submit(entry.lane) : undefined;
+    const verdict = decide({
+      update,
+      acceptedAt: entry.acceptedAt,
+      now: ctx.clock.now(),
+      tenant: route && { ...route.tenant, entitled: route.entitled, awaitingPayment: route.awaitingPayment },
+      runtime: route?.runtime,
+    });
+    const step = await act(entry, update, route, verdict);
+    if (step.kind === "finish") {
+      backoff.delete(entry.seq);
+      breaks.delete(entry.seq);
+    }
+    return step.kind === "finish" ? { ...step, tenantId: step.tenantId ?? route?.tenant.id } : step;
+  };
+
+  async function act(entry: Entry, update: UpdateFacts, route: Route | undefined, verdict: Verdict): Promise<Step> {
+    switch (verdict.kind) {
+      case "deliver":
+        return route === undefined ? finish("ignored", "no tenant") : deliver(entry, route, verdict.address);
+      case "hold":
+        return hold(entry, update, route, verdict.notice);
+      case "link":
+        return link(entry, update, verdict.token);
+      case "answer":
+        return answer(entry, verdict.topic);
+      case "expire":
+        return expire(entry, update, verdict.reason);
+      case "ignore":
+        return finish("ignored", verdict.reason);
+      default:
+        return assertNever(verdict);
+    }
+  }
+
+  async function deliver(entry: Entry, route: Route, address: string): Promise<Step> {
+    const { tenant } = route;
+    const secret = await secrets.get(tenant.id);
+    if (secret === undefined) return unavailable(entry, tenant, "its webhook secret is not in the vault");
+    const result = await ctx.delivery.post(address, secret, entry.body);
+    switch (result.kind) {
+      case "delivered":
+        return finish("delivered");
+      case "rejected":
+        return finish("dead", `the runtime refused it with status ${result.status}`);
+      case "broke":
+        return countBreak(entry, route);
+      case "unauthorized":
+        secrets.forget(tenant.id);
+        return unavailable(entry, tenant, "401: the runtime has another webhook secret");
+      case "unavailable":
+        return unavailable(entry, tenant, result.reason);
+      default:
+        return assertNever(result);
+    }
+  }
+
+  /** A runtime that has only just come up answers 500 before its queue is ready; later it is the update that breaks it. */
+  async function countBreak(entry: Entry, { tenant, runtime }: Route): Promise<Step> {
+    const healthySince = runtime?.healthyAt?.getTime() ?? Number.POSITIVE_INFINITY;
+    if (ctx.clock.now().getTime() - healthySince < RUNTIME_GRACE_MS) return unavailable(entry, tenant, "status 500");
+    const count = (breaks.get(entry.seq) ?? 0) + 1;
+    breaks.set(entry.seq, count);
+    return count >= MAX_BREAKS ? finish("dead", `the runtime broke on it ${count} times`) : defer(entry);
+  }
+
+  async function unavailable(entry: Entry, tenant: Tenant, reason: string): Promise<Step> {
+    ctx.log.info({ tenantId: tenant.id, seq: entry.seq, reason }, "runtime unavailable, update kept");
+    await wake(tenant);
+    await tellToWait(entry, tenant.telegramChatId, "waking");
+    return defer(entry);
+  }
+
+  async function hold(entry: Entry, update: UpdateFacts, route: Route | undefined, notice: "preparing" | "waking"): Promise<Step> {
+    if (notice === "waking" && route !== undefined) await wake(route.tenant);
+    await tellToWait(entry, update.chatId, notice);
+    return defer(entry);
+  }
+
+  async function wake(tenant: Tenant): Promise<void> {
+    const now = ctx.clock.now().getTime();
+    if (now - (wokenAt.get(tenant.id) ?? 0) < WAKE_PERIOD_MS) return;
+    if (wokenAt.size > SECRET_CACHE_SIZE) wokenAt.clear();
+    wokenAt.set(tenant.id, now);
+    await enqueueConverge(ctx.db, tenant.id);
+  }
+
+  async function tellToWait(entry: Entry, chatId: number | null | undefined, notice: "preparing" | "waking"): Promise<void> {
+    if (chatId == null || ctx.clock.now().getTime() - entry.acceptedAt.getTime() < PATIENCE_MS) return;
+    await say(chatId, notice, NOTICE_PERIOD_MS, TEXTS[notice]());
+  }
+
+  async function answer(entry: Entry, topic: AnswerTopic): Promise<Step> {
+    const period = topic === "privateOnly" ? NEVER_AGAIN_MS : topic === "onboarding" ? HOUR_MS : 60_000;
+    const said = await say(entry.lane, topic, period, TEXTS[topic](ctx.signupUrl));
+    return said === "later" ? defer(entry) : finish("answered", topic);
+  }
+
+  async function expire(entry: Entry, update: UpdateFacts, reason: string): Promise<Step> {
+    // The dead letter is kept whether or not the apology arrives.
+    if (update.chatId !== undefined) await say(update.chatId, `expired:${entry.seq}`, 0, TEXTS.undelivered(update.sentAt ?? entry.acceptedAt));
+    return finish("dead", reason);
+  }
+
+  async function link(entry: Entry, update: UpdateFacts, token: string): Promise<Step> {
+    const chatId = entry.lane;
+    const outcome = await consumeLink(ctx, token, { chatId, userId: update.userId ?? chatId, username: update.username });
+    const text = await linkAnswer(outcome, chatId);
+    const said = await say(chatId, `link:${entry.seq}`, 0, text);
+    // The token is used up by now: coming back finds the chat linked and says so.
+    return said === "later" ? defer(entry) : finish("answered", `link ${outcome.kind}`);
+  }
+
+  async function linkAnswer(outcome: Awaited<ReturnType<typeof consumeLink>>, chatId: number): Promise<string> {
+    if (outcome.kind === "linked") return TEXTS.linked(outcome.tenant.displayName);
+    if (outcome.kind === "chat-taken") return TEXTS.chatTaken();
+    return (await ctx.routes.submit(chatId)) === undefined ? TEXTS.linkInvalid() : TEXTS.alreadyLinked();
+  }
+
+  /** "silent": said lately, or the person can't be reached for good. "later": Telegram can't be reached now. */
+  async function say(chatId: number, topic: string, periodMs: number, text: string): Promise<"said" | "silent" | "later"> {
+    if (ctx.botApi === undefined || !(await claimNotice(ctx, chatId, topic, periodMs))) return "silent";
+    try {
+      await ctx.botApi.sendMessage(chatId, text);
+      return "said";
+    } catch (error) {
+      if (!(error instanceof BotApiError)) throw error;
+      ctx.log.warn({ chatId, topic, error }, "could not write to a chat");
+      if (!error.retryable) return "silent";
+      await releaseNotice(ctx.db, chatId, topic);
+      return "later";
+    }
+  }
+
+  /** Waits a little longer each time, two seconds at most: a runtime that has come up should not be kept waiting. */
+  function defer(entry: Entry): Step {
+    const tries = backoff.get(entry.seq) ?? 0;
+    backoff.set(entry.seq, tries + 1);
+    return { kind: "defer", delayMs: Math.min(2_000, 100 * 2 ** Math.min(tries, 5)) };
+  }
+}
+
+function finish(outcome: Extract<Step, { kind: "finish" }>["outcome"], reason?: string): Step {
+  return { kind: "finish", outcome, reason };
+}
+
+/** Webhook secrets of the tenants that write, so that the vault isn't asked for every update. */
+function createSecretCache(vault: Vault) {
+  const cache = new Map<TenantId, { secret: string; until: number }>();
+  return {
+    async get(tenantId: TenantId): Promise<string | undefined> {
+      const cached = cache.get(tenantId);
+      if (cached !== undefined && performance.now() < cached.until) return cached.secret;
+      const secret = await vault.get(tenantSecretName(tenantId, "webhook-secret"));
+      if (cache.size >= SECRET_CACHE_SIZE) cache.clear();
+      if (secret !== undefined) cache.set(tenantId, { secret, until: performance.now() + SECRET_CACHE_MS });
+      return secret;
+    },
+    forget(tenantId: TenantId): void {
+      cache.delete(tenantId);
+    },
+  };
+}
