@@ -1,0 +1,36 @@
+import type { Db } from "../platform/db.ts";
+import { NotFoundError } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
+import { findTenantById } from "../tenants/tenants.ts";
+import { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.ts";
+import * as store from "./store.ts";
+import { chooseSubscription } from "./subscription.ts";
+
+/** What is known of each tenant's payments; a tenant that never came near Stripe is missing. */
+export async function findBillings(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, Billing>> {
+  if (tenantIds.length === 0) return new Map();
+  const [accounts, subscriptions] = await Promise.all([
+    store.listAccounts(db, tenantIds),
+    store.listSubscriptions(db, tenantIds),
+  ]);
+  const byTenant = Map.groupBy(subscriptions, (row) => row.tenantId);
+  return new Map(
+    accounts.map(({ tenantId, stripeCustomerId, blockedChargeId }) => {
+      const subscription = chooseSubscription((byTenant.get(tenantId) ?? []).map(({ tenantId: _, updatedAt: __, ...facts }) => facts));
+      const awaitingPayment = subscription?.firstPayment === "awaiting";
+      return [tenantId, { stripeCustomerId, blockedChargeId, awaitingPayment, subscription }];
+    }),
+  );
+}
+
+export async function findBilling(db: Db, tenantId: TenantId): Promise<Billing | undefined> {
+  return (await findBillings(db, [tenantId])).get(tenantId);
+}
+
+/** Whether the tenant may run at `now`, and why. @throws NotFoundError. */
+export async function findEntitlement(db: Db, tenantId: TenantId, now: Date): Promise<Entitlement> {
+  const tenant = await findTenantById(db, tenantId);
+  if (tenant === undefined) throw new NotFoundError("tenant_not_found", `No tenant with the id ${tenantId}.`);
+  const { billingExempt, trialEndsAt } = tenant;
+  return judgeEntitlement({ billingExempt, trialEndsAt, billing: await findBilling(db, tenantId) }, now);
+}
