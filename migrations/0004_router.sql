@@ -50,3 +50,13 @@ CREATE TABLE telegram_notices (
   sent_at    timestamptz NOT NULL,
   PRIMARY KEY (chat_id, topic)
 );
+
+-- Ids that a tenant has seen (in what was delivered to it, and in replies to its calls), and may name in calls of its own.
+CREATE TABLE telegram_known_ids (
+  tenant_id  uuid NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+  kind       text NOT NULL,
+  id         text NOT NULL,
+  seen_at    timestamptz NOT NULL,
+  PRIMARY KEY (tenant_id, kind, id)
+);
+CREATE INDEX telegram_known_ids_seen_idx ON telegram_known_ids (seen_at);

@@ -13,12 +13,6 @@ export const COMMANDS: Group = {
     },
     daemon: { description: "serve webhooks, route messages, do the background work", load: () => import("./daemon.ts") },
     migrate: { description: "apply or check the database migrations", load: () => import("./migrate.ts") },
-    config: {
-      description: "see the configuration",
-      commands: {
-        show: { description: "print the effective values, secrets masked", load: () => import("./config/show.ts") },
-      },
-    },
     tenant: {
       description: "create and look after tenants",
       commands: {

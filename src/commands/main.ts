@@ -1,5 +1,6 @@
 import { CommanderError, type Command } from "commander";
 import { buildProgram } from "./command-tree.ts";
+import { FindingError, PartialError } from "../core/platform/errors.ts";
 import { describeError, errorDocument, exitCodeOf } from "./exit-codes.ts";
 
 process.exitCode = await run(process.argv.slice(2));
@@ -25,6 +26,8 @@ function report(error: unknown, json: boolean): number {
   const code = exitCodeOf(error);
   // Commander has already said what it had to say.
   if (!(error instanceof CommanderError)) process.stderr.write(`${describeError(error)}\n`);
-  if (json && code !== 0) process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
+  // Findings and partial results were printed as the command's document.
+  const hasDocument = error instanceof FindingError || error instanceof PartialError;
+  if (json && code !== 0 && !hasDocument) process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
   return code;
 }

@@ -37,9 +37,10 @@ async function botUsername(store: Parameters<Parameters<typeof withStore>[0]>[0]
     throw new ConfigError("telegram_unconfigured", ["TELEGRAM_BOT_TOKEN is not set; a link needs the bot's name. Expected 123456789:AAE…"]);
   }
   const { createBotApi } = await import("../../core/adapters/telegram/bot-api.ts");
+  const { fetchBot } = await import("../../core/adapters/telegram/bot.ts");
   const api = createBotApi({ apiRoot: store.config.telegram.apiRoot, token });
   try {
-    return (await api.getMe()).username;
+    return (await fetchBot(api)).username;
   } finally {
     await api.close();
   }

@@ -15,6 +15,12 @@ export async function findRuntime(db: Db, tenantId: TenantId): Promise<store.Run
   return store.findRuntime(db, tenantId);
 }
 
+/** The same for many tenants at once; those without a runtime are left out. */
+export async function findRuntimes(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, store.RuntimeRow>> {
+  const rows = await store.findRuntimes(db, tenantIds);
+  return new Map(rows.map((row) => [row.tenantId, row]));
+}
+
 /** SHA-256 of the credential that a tenant's runtime presents. */
 export async function findCredential(db: Db, tenantId: TenantId, kind: store.CredentialKind): Promise<Buffer | undefined> {
   return store.findCredential(db, tenantId, kind);

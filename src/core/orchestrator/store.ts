@@ -1,4 +1,4 @@
-import type { Insertable, Selectable } from "kysely";
+import { type Insertable, type Selectable, sql } from "kysely";
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { RuntimeCredentials, Runtimes } from "../platform/schema.ts";
@@ -61,3 +61,11 @@ export async function deleteCredentials(db: Db, tenantId: TenantId): Promise<voi
   await db.deleteFrom("runtimeCredentials").where("tenantId", "=", tenantId).execute();
 }
 
+
+export async function findRuntimes(db: Db, tenantIds: readonly TenantId[]): Promise<RuntimeRow[]> {
+  return db
+    .selectFrom("runtimes")
+    .selectAll()
+    .where(sql<boolean>`tenant_id = ANY (${tenantIds}::uuid[])`)
+    .execute();
+}

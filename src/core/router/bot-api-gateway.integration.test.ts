@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { connect } from "node:net";
 import test, { type TestContext } from "node:test";
 import Fastify from "fastify";
-import { FormData, request } from "undici";
+import { request } from "undici";
 import { systemClock } from "../platform/clock.ts";
 import { parseTenantId, type TenantId } from "../platform/ids.ts";
 import { startTelegramServer } from "../testing/fakes/telegram-server.ts";
@@ -28,6 +28,12 @@ function tenantId(text: string): TenantId {
   if (id === undefined) throw new Error(text);
   return id;
 }
+
+type TelegramReply = {
+  ok?: boolean;
+  error_code?: number;
+  result?: { id?: number; chat?: { id: number }; file_path?: string };
+};
 
 async function start(t: TestContext, options: { apiRoot?: string } = {}) {
   const telegram = await startTelegramServer({ token: REAL_TOKEN });
@@ -58,10 +64,13 @@ async function start(t: TestContext, options: { apiRoot?: string } = {}) {
     await telegram.close();
   });
 
-  async function send(path: string, init: Parameters<typeof request>[1] = {}): Promise<{ status: number; body: any; bytes: Buffer }> {
+  async function send(
+    path: string,
+    init: Parameters<typeof request>[1] = {},
+  ): Promise<{ status: number; body: TelegramReply; bytes: Buffer }> {
     const { statusCode, body } = await request(url + path, init);
     const bytes = Buffer.from(await body.arrayBuffer());
-    return { status: statusCode, bytes, body: bytes.toString().startsWith("{") ? JSON.parse(bytes.toString()) : undefined };
+    return { status: statusCode, bytes, body: bytes.toString().startsWith("{") ? JSON.parse(bytes.toString()) : {} };
   }
   const bot = (id: TenantId): string => `/runtime/${id}/telegram/bot${TOKENS.get(id)}`;
   const call = (id: TenantId, method: string, params: Json = {}) =>
@@ -80,7 +89,7 @@ test("a message to the tenant's own chat is sent with the real token", async (t)
   for (const chatId of [111, "111"]) {
     const { status, body } = await call(ALICE, "sendMessage", { chat_id: chatId, text: '{"chat_id": 222}' });
     assert.equal(status, 200);
-    assert.equal(body.result.chat.id, 111);
+    assert.equal(body.result?.chat?.id, 111);
   }
   assert.equal(telegram.messages(111).length, 2);
 });
@@ -116,13 +125,16 @@ test("getUpdates is a conflict, as it is for a second poller (F5)", async (t) =>
 test("getMe is asked for once, by GET or POST and for however many tenants", async (t) => {
   const { telegram, call, send, bot } = await start(t);
   const replies = await Promise.all([call(ALICE, "getMe"), call(BOB, "getMe"), send(`${bot(ALICE)}/getMe`)]);
-  for (const { body } of replies) assert.equal(body.result.id, 4242);
+  for (const { body } of replies) assert.equal(body.result?.id, 4242);
   assert.equal(telegram.calls.length, 1);
 });
 
 test("a failed getMe is not kept", async (t) => {
   const { telegram, call } = await start(t);
-  telegram.failNext("getMe", { status: 500, body: { ok: false, error_code: 500, description: "Internal Server Error" } });
+  telegram.failNext("getMe", {
+    status: 500,
+    body: { ok: false, error_code: 500, description: "Internal Server Error" },
+  });
   assert.equal((await call(ALICE, "getMe")).status, 502);
   assert.equal((await call(ALICE, "getMe")).status, 200);
 });
@@ -174,11 +186,19 @@ test("what names another chat is refused, wherever it stands and however it is s
     headers: { "content-type": "application/x-www-form-urlencoded" },
     body,
   });
-  const refused: [string, Promise<{ status: number; body: any }>, number][] = [
+  const refused: [string, Promise<{ status: number; body: TelegramReply }>, number][] = [
     ["other chat", call(ALICE, "sendMessage", { chat_id: 222, text: "x" }), 403],
     ["name", call(ALICE, "sendMessage", { chat_id: "@channel", text: "x" }), 403],
-    ["reply", call(ALICE, "sendMessage", { chat_id: 111, text: "x", reply_parameters: { message_id: 1, chat_id: 222 } }), 403],
-    ["reply as text", call(ALICE, "sendMessage", { chat_id: 111, text: "x", reply_parameters: '{"message_id":1,"chat_id":222}' }), 403],
+    [
+      "reply",
+      call(ALICE, "sendMessage", { chat_id: 111, text: "x", reply_parameters: { message_id: 1, chat_id: 222 } }),
+      403,
+    ],
+    [
+      "reply as text",
+      call(ALICE, "sendMessage", { chat_id: 111, text: "x", reply_parameters: '{"message_id":1,"chat_id":222}' }),
+      403,
+    ],
     ["from", call(ALICE, "copyMessage", { chat_id: 111, from_chat_id: 222, message_id: 1 }), 403],
     ["to", call(ALICE, "forwardMessage", { chat_id: 222, from_chat_id: 111, message_id: 1 }), 403],
     ["chat info", call(ALICE, "getChat", { chat_id: "222" }), 403],
@@ -195,9 +215,24 @@ test("what names another chat is refused, wherever it stands and however it is s
     ["query and body", send(`${bot(ALICE)}/sendMessage?chat_id=222`, json('{"chat_id":111,"text":"x"}')), 400],
     ["query", send(`${bot(ALICE)}/sendMessage?chat_id=222&text=x`), 403],
     ["form", send(`${bot(ALICE)}/sendMessage`, form("chat_id=222&text=x")), 403],
-    ["form reply", send(`${bot(ALICE)}/sendMessage`, form(`chat_id=111&text=x&reply_parameters=${encodeURIComponent('{"chat_id":222}')}`)), 403],
+    [
+      "form reply",
+      send(
+        `${bot(ALICE)}/sendMessage`,
+        form(`chat_id=111&text=x&reply_parameters=${encodeURIComponent('{"chat_id":222}')}`),
+      ),
+      403,
+    ],
     ["form twice", send(`${bot(ALICE)}/sendMessage`, form("chat_id=111&text=x&chat_id=222")), 400],
-    ["other type", send(`${bot(ALICE)}/sendMessage?chat_id=111`, { method: "POST", headers: { "content-type": "text/plain" }, body: "x" }), 400],
+    [
+      "other type",
+      send(`${bot(ALICE)}/sendMessage?chat_id=111`, {
+        method: "POST",
+        headers: { "content-type": "text/plain" },
+        body: "x",
+      }),
+      400,
+    ],
     ["too large", call(ALICE, "sendMessage", { chat_id: 111, text: "x".repeat(1024 * 1024) }), 413],
   ];
   for (const [what, pending, expected] of refused) {
@@ -212,16 +247,35 @@ test("what names another chat is refused, wherever it stands and however it is s
 test("an upload goes through with its file, and one for another chat reaches nobody (F93)", async (t) => {
   const { telegram, send, bot } = await start(t);
   const upload = (chatId: string) => {
-    const body = new FormData();
-    body.set("chat_id", chatId);
-    body.set("photo", new File([Buffer.from("picture")], "lobster.jpg", { type: "image/jpeg" }));
-    return send(`${bot(ALICE)}/sendPhoto`, { method: "POST", body });
+    // As the library of the real runtime writes it: no space after a colon, no quotes around the file's name.
+    const body = [
+      `--cut\r\ncontent-disposition:form-data;name="chat_id"\r\n\r\n${chatId}`,
+      `--cut\r\ncontent-disposition:form-data;name="photo"\r\n\r\nattach://part1`,
+      `--cut\r\ncontent-disposition:form-data;name="part1";filename=lobster.jpg\r\ncontent-type:application/octet-stream\r\n\r\npicture`,
+      "--cut--\r\n",
+    ].join("\r\n");
+    return send(`${bot(ALICE)}/sendPhoto`, {
+      method: "POST",
+      headers: { "content-type": "multipart/form-data; boundary=cut" },
+      body,
+    });
   };
   assert.equal((await upload("222")).status, 403);
   assert.equal(telegram.calls.length, 0);
 
   assert.equal((await upload("111")).status, 200);
-  assert.deepEqual(telegram.calls[0]?.files["photo"], { name: "lobster.jpg", bytes: Buffer.from("picture") });
+  assert.deepEqual(telegram.calls[0]?.files["part1"], { name: "lobster.jpg", bytes: Buffer.from("picture") });
+});
+
+test("a file part can't stand for an id (F93)", async (t) => {
+  const { telegram, send, bot } = await start(t);
+  const { status } = await send(`${bot(ALICE)}/sendMessage?message_id=1`, {
+    method: "POST",
+    headers: { "content-type": "multipart/form-data; boundary=cut" },
+    body: '--cut\r\ncontent-disposition:form-data;name="chat_id";filename="x"\r\n\r\n222\r\n--cut--\r\n',
+  });
+  assert.equal(status, 400);
+  assert.equal(telegram.calls.length, 0);
 });
 
 test("a file is fetched by the tenant that getFile gave its path to, and by no other (F93)", async (t) => {
@@ -232,16 +286,24 @@ test("a file is fetched by the tenant that getFile gave its path to, and by no o
 
   assert.equal((await file(ALICE)).status, 404);
   assert.equal((await call(BOB, "getFile", { file_id: "F1" })).status, 403);
-  assert.equal((await call(ALICE, "getFile", { file_id: "F1" })).body.result.file_path, "photos/file 1.jpg");
+  assert.equal((await call(ALICE, "getFile", { file_id: "F1" })).body.result?.file_path, "photos/file 1.jpg");
   assert.equal((await file(ALICE)).bytes.toString(), "picture");
   assert.equal((await file(BOB)).status, 404);
 });
 
 test("Telegram's own refusals come back unchanged", async (t) => {
   const { telegram, call } = await start(t);
-  const body = { ok: false, error_code: 429, description: "Too Many Requests: retry after 7", parameters: { retry_after: 7 } };
+  const body = {
+    ok: false,
+    error_code: 429,
+    description: "Too Many Requests: retry after 7",
+    parameters: { retry_after: 7 },
+  };
   telegram.failNext("sendMessage", { status: 429, body });
-  assert.deepEqual(await call(ALICE, "sendMessage", { chat_id: 111, text: "x" }).then((reply) => [reply.status, reply.body]), [429, body]);
+  assert.deepEqual(
+    await call(ALICE, "sendMessage", { chat_id: 111, text: "x" }).then((reply) => [reply.status, reply.body]),
+    [429, body],
+  );
 });
 
 test("neither tokens nor texts are ever logged (F90, F91)", async (t) => {
@@ -253,5 +315,6 @@ test("neither tokens nor texts are ever logged (F90, F91)", async (t) => {
   await send(`${bot(ALICE)}/sendMessage`, { method: "PUT", body: "private words" });
   const log = lines.join("");
   assert.match(log, /runtime\/:tenantId\/telegram/);
-  for (const secret of ["alice-token", "real-bot-token", "wrong-secret", "private words"]) assert.ok(!log.includes(secret), secret);
+  for (const secret of ["alice-token", "real-bot-token", "wrong-secret", "private words"])
+    assert.ok(!log.includes(secret), secret);
 });

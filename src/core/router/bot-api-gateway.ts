@@ -4,7 +4,14 @@ import type { Clock } from "../platform/clock.ts";
 import { assertNever, UpstreamError, UsageError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { findBotApiMethod, fixedResult } from "./bot-api-methods.ts";
-import { type Claim, claimsOf, idsGranted, isOwnChatClaim, type TelegramIdKind, type TenantChat } from "./bot-api-ownership.ts";
+import {
+  type Claim,
+  claimsOf,
+  idsGranted,
+  isOwnChatClaim,
+  type TelegramIdKind,
+  type TenantChat,
+} from "./bot-api-ownership.ts";
 import { readBotApiRequest } from "./bot-api-request.ts";
 import { type BotApiUpstream, createBotApiUpstream, type UpstreamReply } from "./bot-api-upstream.ts";
 import type { RuntimeAuth } from "./runtime-auth.ts";
@@ -112,7 +119,10 @@ async function forward(
   if (claims.length === 0) return refuse(reply, 400, "Bad Request: chat_id is empty");
   const foreign = await findForeignClaim(deps, tenantId, claims);
   if (foreign !== undefined) {
-    request.log.warn({ tenantId, method, field: foreign.field }, "Bot API call names something that is not the tenant's");
+    request.log.warn(
+      { tenantId, method, field: foreign.field },
+      "Bot API call names something that is not the tenant's",
+    );
     return refuse(reply, 403, `Forbidden: ${foreign.field} does not belong to this bot's chat`);
   }
   const answered = await reachTelegram(() => upstream.call(method, call));

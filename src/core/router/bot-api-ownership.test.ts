@@ -21,14 +21,12 @@ test("identifying fields are found at any depth (F93)", () => {
       message_id: 5,
       reply_parameters: { message_id: 1, chat_id: 222 },
       entities: [{ type: "text_mention", offset: 0, length: 1, user: { id: 333, is_bot: false } }],
-      media: [{ type: "photo", media: "AgAC", thumbnail: "attach://t" }, { type: "video", media: "https://x/y.mp4" }],
+      media: [
+        { type: "photo", media: "AgAC", thumbnail: "attach://t" },
+        { type: "video", media: "https://x/y.mp4" },
+      ],
     }),
-    [
-      "chat_id chat 111",
-      "chat_id chat 222",
-      "user.id user 333",
-      'media file "AgAC"',
-    ],
+    ["chat_id chat 111", "chat_id chat 222", "user.id user 333", 'media file "AgAC"'],
   );
 });
 

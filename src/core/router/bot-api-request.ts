@@ -39,18 +39,19 @@ export async function readBotApiRequest(source: {
   return request;
 }
 
-/** The body to send upstream, with its headers where undici doesn't set them. */
-export function writeBotApiRequest({ params, files }: BotApiRequest): {
-  body: string | FormData;
-  headers: Record<string, string>;
-} {
-  if (files.size === 0) {
-    return { body: JSON.stringify(Object.fromEntries(params)), headers: { "content-type": "application/json" } };
-  }
+/** The body to send upstream, and its type. */
+export async function writeBotApiRequest({ params, files }: BotApiRequest): Promise<{
+  body: string | Buffer;
+  contentType: string;
+}> {
+  if (files.size === 0) return { body: JSON.stringify(Object.fromEntries(params)), contentType: "application/json" };
   const form = new FormData();
   for (const [name, value] of params) form.set(name, typeof value === "string" ? value : JSON.stringify(value));
   for (const [name, file] of files) form.set(name, file, file.name);
-  return { body: form, headers: {} };
+  // undici 8.12.4 never finishes a request whose body is a FormData, so the form is encoded first.
+  const encoded = new Response(form);
+  const contentType = encoded.headers.get("content-type") ?? "multipart/form-data";
+  return { body: Buffer.from(await encoded.arrayBuffer()), contentType };
 }
 
 function addJson(request: BotApiRequest, value: Json): void {
@@ -68,6 +69,8 @@ function addPairs(request: BotApiRequest, pairs: Iterable<[string, string | File
 }
 
 function addFile(request: BotApiRequest, name: string, file: File): void {
+  // Only params are checked for whom they name.
+  if (/_ids?$/.test(name)) throw new UsageError("malformed-parameter", `${name} can't be a file`);
   refuseRepeated(request, name);
   request.files.set(name, file);
 }

@@ -22,8 +22,13 @@ export function createBotApiUpstream({ apiRoot, token }: { apiRoot: string; toke
   const pool = new Pool(root.origin, { connections: 64, headersTimeout: 120_000, bodyTimeout: 60_000 });
   return {
     async call(method, request) {
-      const { body, headers } = writeBotApiRequest(request);
-      const reply = await pool.request({ method: "POST", path: `${prefix}/bot${token}/${method}`, headers, body });
+      const { body, contentType } = await writeBotApiRequest(request);
+      const reply = await pool.request({
+        method: "POST",
+        path: `${prefix}/bot${token}/${method}`,
+        headers: { "content-type": contentType },
+        body,
+      });
       return {
         status: reply.statusCode,
         headers: pickHeaders(reply.headers),

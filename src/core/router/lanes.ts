@@ -1,10 +1,11 @@
 import type { TenantId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
+import { pause } from "../platform/pause.ts";
 import type { Entry, Outcome } from "./inbox.ts";
 
 /** What became of one try at an update. */
 export type Step =
-  | { kind: "finish"; outcome: Outcome; reason?: string | undefined; tenantId?: string | undefined }
+  | { kind: "finish"; outcome: Outcome; reason?: string | undefined; tenantId?: TenantId | undefined }
   /** Not yet: the lane waits and tries the same update again. */
   | { kind: "defer"; delayMs: number };
 
@@ -138,7 +139,7 @@ export function createLanes(options: LanesOptions) {
         continue;
       }
       const delayMs = await attempt(shard, lane, entry);
-      if (delayMs > 0) await wait(delayMs, signal);
+      if (delayMs > 0) await pause(delayMs, signal);
     }
     lane.running = false;
     if (lane.queue.length === 0) shard.lanes.delete(lane.key);
@@ -180,7 +181,7 @@ export function createLanes(options: LanesOptions) {
     });
     if (entries === undefined) {
       lane.spilled = true;
-      await wait(FAILURE_DELAY_MS, shard.closed.signal);
+      await pause(FAILURE_DELAY_MS, shard.closed.signal);
       return true;
     }
     // What was handed over while the query ran is newer than all it found: put in order behind it.
@@ -227,17 +228,4 @@ function createSlots(count: number) {
       }
     },
   };
-}
-
-function wait(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const finish = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", finish);
-      resolve();
-    };
-    const timer = setTimeout(finish, ms);
-    signal.addEventListener("abort", finish);
-  });
 }

@@ -40,7 +40,8 @@ function openAiType(status: number): string {
   return status >= 500 ? "server_error" : "invalid_request_error";
 }
 
-const REQUEST_HEADERS = /^(content-type|content-length|accept|user-agent|anthropic-(version|beta)|openai-beta|x-stainless-.+)$/;
+const REQUEST_HEADERS =
+  /^(content-type|content-length|accept|user-agent|anthropic-(version|beta)|openai-beta|x-stainless-.+)$/;
 const RESPONSE_HEADERS =
   /^(content-type|content-length|cache-control|request-id|x-request-id|retry-after|retry-after-ms|x-should-retry|anthropic-ratelimit-.+|x-ratelimit-.+|openai-(model|processing-ms|version))$/;
 

@@ -3,7 +3,14 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { Pool } from "undici";
 import { UpstreamError, UsageError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { MODEL_APIS, type ModelApi, modelError, type ModelProvider, requestHeaders, responseHeaders } from "./model-api.ts";
+import {
+  MODEL_APIS,
+  type ModelApi,
+  modelError,
+  type ModelProvider,
+  requestHeaders,
+  responseHeaders,
+} from "./model-api.ts";
 import type { RuntimeAuth } from "./runtime-auth.ts";
 import { logsRouteOnly } from "./runtime-log.ts";
 
@@ -157,7 +164,8 @@ function refuse(reply: FastifyReply, api: ModelApi, status: number, code: string
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, api: ModelApi): FastifyReply {
-  if (error instanceof UsageError) return refuse(reply.header("connection", "close"), api, 413, error.code, error.message);
+  if (error instanceof UsageError)
+    return refuse(reply.header("connection", "close"), api, 413, error.code, error.message);
   if (error instanceof UpstreamError) {
     request.log.warn({ err: error }, "Model call failed");
     return refuse(reply, api, 502, error.code, error.message);

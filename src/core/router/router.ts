@@ -3,6 +3,7 @@ import { createBatcher } from "../platform/batcher.ts";
 import { addMs } from "../platform/clock.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import type { DaemonId } from "../platform/ids.ts";
+import { repeat } from "../platform/pause.ts";
 import { createDelivery } from "./delivery.ts";
 import { type Finish, finishUpdates, type Incoming, insertUpdates, loadLane, loadShards, pruneUpdates } from "./inbox.ts";
 import { createLanes, type Lanes } from "./lanes.ts";
@@ -11,8 +12,10 @@ import { LEASE_MS, releaseLeases, renewLeases } from "./shard-leases.ts";
 import { laneOf, parseUpdate, readFacts, shardOf } from "./update.ts";
 import { createWork, type WorkContext } from "./work.ts";
 
-export { type BotApiGatewayDeps, registerBotApiGateway } from "./bot-api-gateway.ts";
-export { type ModelGatewayDeps, registerModelGateway } from "./model-gateway.ts";
+export { registerBotApiGateway } from "./bot-api-gateway.ts";
+export { ownsId, pruneKnownIds, rememberIds } from "./known-ids.ts";
+export { registerModelGateway } from "./model-gateway.ts";
+export { createRuntimeAuth } from "./runtime-auth.ts";
 
 /** The channel on which acceptors tell the owners of shards that there is something new. */
 const CHANNEL = "openclaw_router";
@@ -36,7 +39,7 @@ export type Acceptor = {
 };
 
 /** Accepts updates for a bot. With `lanes` of the same process, what was accepted goes there without a detour. */
-export function createAcceptor(ctx: AcceptorContext, lanes: Lanes | undefined): Acceptor {
+export function createAcceptor(ctx: AcceptorContext, lanes: Pick<Lanes, "offer"> | undefined): Acceptor {
   const batcher = createBatcher<Incoming, boolean>({
     maxItems: MAX_BATCH,
     async run(items) {
@@ -234,22 +237,6 @@ function listen(ctx: RouterContext, lanes: Lanes) {
       await loading;
     },
   };
-}
-
-/** Runs `work` again and again, `ms` after it ended, until the signal. */
-async function repeat(ms: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-  while (!signal.aborted) {
-    await new Promise<void>((resolve) => {
-      const finish = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", finish);
-        resolve();
-      };
-      const timer = setTimeout(finish, ms);
-      signal.addEventListener("abort", finish);
-    });
-    if (!signal.aborted) await work();
-  }
 }
 
 /** Deletes finished updates past their keeping time, in small batches. */

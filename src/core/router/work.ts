@@ -8,11 +8,12 @@ import { consumeLink, enqueueConverge, type Tenant, type TenantsContext } from "
 import { type AnswerTopic, decide, type Verdict } from "./decision.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Entry } from "./inbox.ts";
+import { idsIn, rememberIds } from "./known-ids.ts";
 import type { Step } from "./lanes.ts";
 import { claimNotice, releaseNotice } from "./notices.ts";
 import type { Route } from "./routes.ts";
 import { TEXTS } from "./texts.ts";
-import { parseUpdate, readFacts, type UpdateFacts } from "./update.ts";
+import { parseUpdate, readFacts, type Update, type UpdateFacts } from "./update.ts";
 
 export type WorkContext = TenantsContext & {
   log: Log;
@@ -23,6 +24,9 @@ export type WorkContext = TenantsContext & {
   routes: Batcher<number, Route | undefined>;
   signupUrl: string | undefined;
 };
+
+/** An update, what is known of it, and where its chat leads. */
+type Work = { entry: Entry; parsed: Update; update: UpdateFacts; route: Route | undefined };
 
 const HOUR_MS = 3_600_000;
 const NEVER_AGAIN_MS = 100 * 365 * 24 * HOUR_MS;
@@ -43,7 +47,8 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   const secrets = createSecretCache(ctx.vault);
 
   return async function work(entry) {
-    const update = readFacts(parseUpdate(entry.body));
+    const parsed = parseUpdate(entry.body);
+    const update = readFacts(parsed);
     // A private chat has its user's id, so the lane finds the tenant for kinds that have no chat as well.
     const route = entry.lane > 0 ? await ctx.routes.submit(entry.lane) : undefined;
     const verdict = decide({
@@ -53,7 +58,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       tenant: route && { ...route.tenant, entitled: route.entitled, awaitingPayment: route.awaitingPayment },
       runtime: route?.runtime,
     });
-    const step = await act(entry, update, route, verdict);
+    const step = await act({ entry, parsed, update, route }, verdict);
     if (step.kind === "finish") {
       backoff.delete(entry.seq);
       breaks.delete(entry.seq);
@@ -61,10 +66,10 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     return step.kind === "finish" ? { ...step, tenantId: step.tenantId ?? route?.tenant.id } : step;
   };
 
-  async function act(entry: Entry, update: UpdateFacts, route: Route | undefined, verdict: Verdict): Promise<Step> {
+  async function act({ entry, parsed, update, route }: Work, verdict: Verdict): Promise<Step> {
     switch (verdict.kind) {
       case "deliver":
-        return route === undefined ? finish("ignored", "no tenant") : deliver(entry, route, verdict.address);
+        return route === undefined ? finish("ignored", "no tenant") : deliver(entry, parsed, route, verdict.address);
       case "hold":
         return hold(entry, update, route, verdict.notice);
       case "link":
@@ -80,8 +85,10 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     }
   }
 
-  async function deliver(entry: Entry, route: Route, address: string): Promise<Step> {
+  async function deliver(entry: Entry, parsed: Update, route: Route, address: string): Promise<Step> {
     const { tenant } = route;
+    // Before the runtime knows them: its answer may come at once.
+    await rememberIds(ctx, tenant.id, idsIn(parsed.fields));
     const secret = await secrets.get(tenant.id);
     if (secret === undefined) return unavailable(entry, tenant, "its webhook secret is not in the vault");
     const result = await ctx.delivery.post(address, secret, entry.body);

@@ -104,3 +104,11 @@ export async function listAudit(db: Db, tenantId: TenantId, limit: number) {
     .execute();
   return rows.toReversed();
 }
+
+export async function findByChats(db: Db, chatIds: readonly number[]): Promise<Tenant[]> {
+  return db
+    .selectFrom("tenants")
+    .selectAll()
+    .where(sql<boolean>`telegram_chat_id = ANY (${chatIds}::bigint[])`)
+    .execute();
+}

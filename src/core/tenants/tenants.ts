@@ -122,6 +122,10 @@ export async function findTenantByChat(db: Db, chatId: number): Promise<Tenant |
   return store.findByChat(db, chatId);
 }
 
+export async function findTenantsByChats(db: Db, chatIds: readonly number[]): Promise<Tenant[]> {
+  return store.findByChats(db, chatIds);
+}
+
 /** All tenants that match, by slug. */
 export async function listTenants(db: Db, filter: TenantFilter = {}): Promise<Tenant[]> {
   return store.list(db, filter);

@@ -1,0 +1,41 @@
+import { Command, InvalidArgumentError } from "commander";
+import { loadConfig, readEnvironment } from "../core/platform/config.ts";
+import { createLog } from "../core/platform/log.ts";
+import { ROLES, type Role, runDaemon } from "../daemon/daemon.ts";
+
+/** How long what is under way may take to end. */
+const GRACE_MS = 30_000;
+
+export function command(): Command {
+  return new Command()
+    .option("--roles <roles>", `comma-separated, of ${ROLES.join(", ")}`, parseRoles, [...ROLES])
+    .addHelpText("after", "\nExample:\n  openclaw daemon --roles web,worker")
+    .action(async ({ roles }: { roles: Role[] }) => {
+      const { config, secrets } = loadConfig(readEnvironment());
+      const log = createLog(config.logLevel);
+      const stopping = new AbortController();
+      let interrupted = false;
+      const stop = (signal: NodeJS.Signals) => {
+        // A second Ctrl-C means now.
+        if (stopping.signal.aborted && signal === "SIGINT") process.exit(130);
+        interrupted ||= signal === "SIGINT";
+        log.info({ signal }, "stopping");
+        stopping.abort();
+        setTimeout(() => {
+          log.error({}, "what was under way did not end in time");
+          process.exit(1);
+        }, GRACE_MS).unref();
+      };
+      process.on("SIGTERM", stop);
+      process.on("SIGINT", stop);
+      await runDaemon({ config, secrets, log, roles }, stopping.signal);
+      process.exitCode = interrupted ? 130 : 0;
+    });
+}
+
+function parseRoles(text: string): Role[] {
+  const roles = text.split(",").map((word) => ROLES.find((role) => role === word.trim()));
+  const known = roles.filter((role) => role !== undefined);
+  if (known.length < roles.length) throw new InvalidArgumentError(`It must be some of ${ROLES.join(", ")}, separated by commas.`);
+  return [...new Set(known)];
+}

@@ -1,0 +1,52 @@
+import type pg from "pg";
+import type { DaemonId } from "./ids.ts";
+
+/** A daemon that has been silent for so long is taken for dead, and its jobs are given to others. */
+export const DAEMON_SILENCE_MS = 15_000;
+
+export type DaemonSelf = {
+  id: DaemonId;
+  roles: readonly string[];
+  version: string;
+  host: string;
+  pid: number;
+  /** Names under which this daemon locks jobs. */
+  workerIds: readonly string[];
+};
+
+/** Says that this daemon lives. */
+export async function heartbeat(pool: pg.Pool, self: DaemonSelf): Promise<void> {
+  await pool.query(
+    `INSERT INTO daemons (id, roles, version, host, pid, worker_ids) VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (id) DO UPDATE SET seen_at = now(), worker_ids = excluded.worker_ids`,
+    [self.id, self.roles, self.version, self.host, self.pid, self.workerIds],
+  );
+}
+
+/**
+ * Gives back the jobs of daemons that died with them: by itself, the queue would wait four hours.
+ * @returns the names of the workers that were freed of their jobs.
+ */
+export async function unlockJobsOfDeadDaemons(pool: pg.Pool): Promise<string[]> {
+  const { rows } = await pool.query<{ locked_by: string }>(
+    `SELECT DISTINCT locked_by FROM graphile_worker._private_jobs AS job
+     WHERE locked_by IS NOT NULL AND locked_at < now() - $1 * interval '1 millisecond' / 3
+       AND NOT EXISTS (
+         SELECT FROM daemons WHERE job.locked_by = ANY (worker_ids) AND seen_at > now() - $1 * interval '1 millisecond'
+       )`,
+    [DAEMON_SILENCE_MS],
+  );
+  const dead = rows.map((row) => row.locked_by);
+  if (dead.length > 0) await pool.query("SELECT graphile_worker.force_unlock_workers($1::text[])", [dead]);
+  return dead;
+}
+
+/** Takes a daemon that ends off the list. */
+export async function signOff(pool: pg.Pool, id: DaemonId): Promise<void> {
+  await pool.query("DELETE FROM daemons WHERE id = $1", [id]);
+}
+
+/** Forgets daemons that ended without signing off. */
+export async function forgetSilentDaemons(pool: pg.Pool): Promise<void> {
+  await pool.query("DELETE FROM daemons WHERE seen_at < now() - interval '1 hour'");
+}

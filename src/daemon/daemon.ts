@@ -1,0 +1,186 @@
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+import path from "node:path";
+import type { FastifyInstance } from "fastify";
+import type pg from "pg";
+import { type Context, createContext } from "../core/context.ts";
+import type { Config, Secrets } from "../core/platform/config.ts";
+import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
+import { createPool } from "../core/platform/db.ts";
+import { ConfigError } from "../core/platform/errors.ts";
+import type { DaemonId } from "../core/platform/ids.ts";
+import type { Log } from "../core/platform/log.ts";
+import { isLedgerCurrent } from "../core/platform/migrations.ts";
+import { packageRoot } from "../core/platform/package-root.ts";
+import { pause, repeat } from "../core/platform/pause.ts";
+import { readVersion } from "../core/platform/version.ts";
+import { type Acceptor, createAcceptor, type Router, startRouter } from "../core/router/router.ts";
+import { registerGateways } from "./gateways.ts";
+import { registerHealth } from "./health.ts";
+import { createServer, listen } from "./http.ts";
+import { type JobRunner, startJobs } from "./jobs.ts";
+import { createMetrics, type Metrics, registerMetrics } from "./metrics.ts";
+import { registerStripeWebhook, registerTelegramWebhook } from "./webhooks.ts";
+
+export const ROLES = ["web", "gateway", "worker"] as const;
+export type Role = (typeof ROLES)[number];
+
+export type DaemonOptions = { config: Config; secrets: Secrets; log: Log; roles: readonly Role[] };
+
+const HEARTBEAT_MS = 2_000;
+const MIGRATION_POLL_MS = 1_000;
+
+/** What a daemon has opened so far, by role. */
+type Parts = {
+  pools: pg.Pool[];
+  web?: FastifyInstance;
+  gateway?: FastifyInstance;
+  router?: Router;
+  jobs?: JobRunner;
+  isSignedOn: boolean;
+};
+
+type Daemon = { id: DaemonId; ctx: Context; roles: readonly Role[]; metrics: Metrics; migrationsFolder: string; parts: Parts };
+
+/**
+ * Serves until `signal` aborts, then stops accepting, finishes what is under way, gives its leases back and returns.
+ * Everything it holds is rebuilt from the database at the next start.
+ */
+export async function runDaemon({ config, secrets, log, roles }: DaemonOptions, signal: AbortSignal): Promise<void> {
+  const ctx = await createContext(config, secrets, log, { actor: { name: "daemon" } });
+  const parts: Parts = { pools: [], isSignedOn: false };
+  const daemon: Daemon = {
+    id: randomUUID() as DaemonId,
+    ctx,
+    roles,
+    metrics: createMetrics({ laneDepth: () => parts.router?.lanes.depth() ?? { lanes: 0, updates: 0 } }),
+    migrationsFolder: path.join(packageRoot(), "migrations"),
+    parts,
+  };
+  try {
+    await serve(daemon, signal);
+  } finally {
+    await stop(daemon);
+  }
+  log.info({}, "stopped");
+}
+
+async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {
+  const { ctx, roles } = daemon;
+  const internalAddress = roles.includes("gateway") ? await openGateway(daemon) : undefined;
+  const internalUrl = roles.includes("worker") ? urlForRuntimes(ctx.config, internalAddress) : undefined;
+  const publicAddress = roles.includes("web") ? await openWeb(daemon) : undefined;
+  ctx.log.info({ publicAddress, internalAddress, roles, pid: process.pid, ...readVersion() }, "ready");
+  // A database that is not there yet, or not migrated, is waited for: the listeners say so meanwhile (F81).
+  await untilMigrated(daemon, signal);
+  if (signal.aborted) return;
+  await beat(daemon);
+  if (internalUrl !== undefined) await startWorker(daemon, internalUrl);
+  await repeat(HEARTBEAT_MS, signal, () => beat(daemon));
+}
+
+async function openGateway({ ctx, metrics, migrationsFolder, parts }: Daemon): Promise<string> {
+  const { internalListen, metricsToken } = ctx.config.http;
+  const app = createServer(ctx.log);
+  parts.gateway = app;
+  registerHealth(app, { pool: ctx.pool, migrationsFolder });
+  registerMetrics(app, metrics, { isLoopback: isLoopback(internalListen.host), token: metricsToken });
+  await registerGateways(app, ctx);
+  return listen(app, internalListen);
+}
+
+async function openWeb(daemon: Daemon): Promise<string> {
+  const { ctx, metrics, migrationsFolder, parts } = daemon;
+  const app = createServer(ctx.log);
+  parts.web = app;
+  registerHealth(app, { pool: ctx.pool, migrationsFolder });
+  await app.register((scope) => registerStripeWebhook(scope, { ctx, metrics }));
+  await app.register((scope) => registerTelegramWebhook(scope, { ctx, metrics, acceptor: openAcceptor(daemon) }));
+  return listen(app, ctx.config.http.publicListen);
+}
+
+function openAcceptor(daemon: Daemon): Acceptor | undefined {
+  const { ctx, parts } = daemon;
+  const token = ctx.secrets.telegramBotToken;
+  if (token === undefined) return undefined;
+  const lanes = { offer: (entry: Parameters<Router["lanes"]["offer"]>[0]) => parts.router?.lanes.offer(entry) ?? false };
+  // A bot's id is the number before the colon of its token.
+  return createAcceptor({ pool: openPool(daemon, 2), clock: ctx.clock, log: ctx.log, botId: Number.parseInt(token, 10) }, lanes);
+}
+
+async function startWorker(daemon: Daemon, internalUrl: string): Promise<void> {
+  const { id, ctx, metrics, parts } = daemon;
+  const { runtime, tenancy } = ctx.config;
+  const fleet = { image: runtime.image, modelsByTier: runtime.modelsByTier, internalUrl };
+  parts.router = await startRouter({ ...ctx, daemonId: id, signupUrl: tenancy.signupUrl });
+  parts.jobs = await startJobs({ ...ctx, fleet, retentionDays: tenancy.retentionDays }, openPool(daemon, 12), metrics);
+  // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
+  await beat(daemon);
+  ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
+}
+
+/** A pool apart, so that what uses it can't be starved by the rest. */
+function openPool({ ctx, parts }: Daemon, max: number): pg.Pool {
+  const pool = createPool({
+    url: ctx.databaseUrl,
+    max,
+    applicationName: "openclaw-daemon",
+    onIdleError: (error) => ctx.log.warn({ error }, "database connection lost"),
+  });
+  parts.pools.push(pool);
+  return pool;
+}
+
+async function untilMigrated({ ctx, migrationsFolder }: Daemon, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      if (await isLedgerCurrent(ctx.pool, migrationsFolder)) return;
+      ctx.log.warn({}, "the database is not migrated to this version, waiting; run: openclaw migrate");
+    } catch (error) {
+      ctx.log.warn({ error }, "the database does not answer, waiting");
+    }
+    await pause(MIGRATION_POLL_MS, signal);
+  }
+}
+
+/** Says that this daemon lives, and takes over the jobs of those that no longer do. */
+async function beat({ id, ctx, roles, parts }: Daemon): Promise<void> {
+  try {
+    const { version } = readVersion();
+    const workerIds = parts.jobs?.workerIds() ?? [];
+    await heartbeat(ctx.pool, { id, roles, version, host: hostname(), pid: process.pid, workerIds });
+    parts.isSignedOn = true;
+    if (!roles.includes("worker")) return;
+    const freed = await unlockJobsOfDeadDaemons(ctx.pool);
+    if (freed.length > 0) ctx.log.warn({ workers: freed }, "took over the jobs of a daemon that died");
+  } catch (error) {
+    // The next beat tries again; meanwhile others see this daemon as silent, which it is.
+    ctx.log.warn({ error }, "heartbeat failed");
+  }
+}
+
+/** In this order: nothing new comes in, work ends, runtimes lose their gateway last. */
+async function stop({ id, ctx, parts }: Daemon): Promise<void> {
+  await parts.web?.close();
+  await parts.jobs?.stop();
+  await parts.router?.stop();
+  await parts.gateway?.close();
+  if (parts.isSignedOn) await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));
+  for (const pool of parts.pools) await pool.end();
+  await ctx.close();
+}
+
+/** Where runtimes reach a gateway: as configured, else this daemon's own, else where one listens by configuration. */
+function urlForRuntimes(config: Config, own: string | undefined): string {
+  const { internalUrl, internalListen } = config.http;
+  if (internalUrl !== undefined) return internalUrl;
+  if (own !== undefined) return own;
+  if (internalListen.port !== 0) return `http://${internalListen.host}:${internalListen.port}`;
+  throw new ConfigError("internal_url_needed", [
+    "OPENCLAW_INTERNAL_URL is needed by a worker without the gateway role; expected http://gateway.internal:9090",
+  ]);
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}

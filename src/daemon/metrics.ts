@@ -1,0 +1,52 @@
+import type { FastifyInstance } from "fastify";
+import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import { errorBody, isSameSecret } from "./http.ts";
+
+/** What this daemon counts. One registry a daemon, so that several can live in one process. */
+export function createMetrics(sources: { laneDepth: () => { lanes: number; updates: number } }) {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const webhooks = new Counter({
+    name: "openclaw_webhook_events_total",
+    help: "Webhook calls by source and result.",
+    labelNames: ["source", "result"],
+    registers: [registry],
+  });
+  const jobs = new Counter({
+    name: "openclaw_jobs_total",
+    help: "Jobs run by name and result.",
+    labelNames: ["name", "result"],
+    registers: [registry],
+  });
+  new Gauge({
+    name: "openclaw_router_lanes",
+    help: "Lanes with undelivered updates in this daemon.",
+    registers: [registry],
+    collect() {
+      this.set(sources.laneDepth().lanes);
+    },
+  });
+  new Gauge({
+    name: "openclaw_router_updates",
+    help: "Undelivered updates in this daemon's memory.",
+    registers: [registry],
+    collect() {
+      this.set(sources.laneDepth().updates);
+    },
+  });
+  return { registry, webhooks, jobs };
+}
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/** `/metrics`, open on loopback and behind a bearer token elsewhere: closed when no token is set. */
+export function registerMetrics(app: FastifyInstance, metrics: Metrics, access: { isLoopback: boolean; token: string | undefined }): void {
+  app.get("/metrics", async (request, reply) => {
+    const given = request.headers.authorization ?? "";
+    const isAllowed = access.token === undefined ? access.isLoopback : isSameSecret(given, `Bearer ${access.token}`);
+    if (!isAllowed) {
+      return reply.code(401).send(errorBody("unauthorized", "Send the token of OPENCLAW_METRICS_TOKEN as a bearer token.", request.id));
+    }
+    return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+  });
+}
