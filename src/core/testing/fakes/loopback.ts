@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { TimeoutError } from "../../platform/errors.ts";
 
 /** An HTTP server on a free port of 127.0.0.1; `url` has no trailing slash, `close` drops open connections. */
-export type Loopback = { url: string; close(): Promise<void> };
+export type Loopback = { url: string; close: () => Promise<void> };
 
 /** Serves `handle` until closed. A handler that throws answers 500 with the error's text: these servers face only us. */
 export async function startLoopback(
@@ -50,7 +50,7 @@ export type Recording<Entry> = {
   entries: Entry[];
   add(entry: Entry): void;
   /** The first entry that `accepts`, already there or still to come; TimeoutError after `timeoutMs`. */
-  waitFor(accepts: (entry: Entry) => boolean, timeoutMs?: number): Promise<Entry>;
+  waitFor: (accepts: (entry: Entry) => boolean, timeoutMs?: number) => Promise<Entry>;
 };
 
 export function createRecording<Entry>(): Recording<Entry> {
@@ -60,7 +60,7 @@ export function createRecording<Entry>(): Recording<Entry> {
     entries,
     add(entry) {
       entries.push(entry);
-      for (const offer of [...waiting]) offer(entry);
+      for (const offer of waiting) offer(entry);
     },
     waitFor(accepts, timeoutMs = 5_000) {
       const found = entries.find(accepts);

@@ -33,7 +33,12 @@ type Api = {
 };
 
 const OPENAI_UNAUTHORIZED = {
-  error: { message: "Incorrect API key provided.", type: "invalid_request_error", param: null, code: "invalid_api_key" },
+  error: {
+    message: "Incorrect API key provided.",
+    type: "invalid_request_error",
+    param: null,
+    code: "invalid_api_key",
+  },
 };
 
 const APIS: Record<string, Api> = {
@@ -196,7 +201,10 @@ function openAiResponse(turn: Turn): unknown {
 }
 
 function responseEvents(turn: Turn): StreamEvent[] {
-  const event = (type: string, fields: Record<string, unknown>): StreamEvent => ({ event: type, data: { type, ...fields } });
+  const event = (type: string, fields: Record<string, unknown>): StreamEvent => ({
+    event: type,
+    data: { type, ...fields },
+  });
   const position = { item_id: `msg_${turn.id}`, output_index: 0, content_index: 0 };
   return [
     event("response.created", { response: { id: `resp_${turn.id}`, status: "in_progress", model: turn.model } }),
@@ -219,7 +227,10 @@ function anthropicMessage(turn: Turn): unknown {
 }
 
 function messageEvents(turn: Turn): StreamEvent[] {
-  const event = (type: string, fields: Record<string, unknown>): StreamEvent => ({ event: type, data: { type, ...fields } });
+  const event = (type: string, fields: Record<string, unknown>): StreamEvent => ({
+    event: type,
+    data: { type, ...fields },
+  });
   const message = {
     id: `msg_${turn.id}`,
     type: "message",

@@ -46,7 +46,8 @@ type State = {
 };
 
 const MAX_TEXT = 4_096;
-const METHOD = /^(get|set|send|edit|delete|answer|forward|copy|pin|unpin|stop|close|reopen|create|log|leave|ban)[A-Za-z]*$/;
+const METHOD =
+  /^(get|set|send|edit|delete|answer|forward|copy|pin|unpin|stop|close|reopen|create|log|leave|ban)[A-Za-z]*$/;
 
 /** The Bot API of one bot, on loopback: the replies that the control plane and a runtime depend on, with faults on demand. */
 export async function startTelegramServer(options: {
@@ -113,7 +114,12 @@ function answer(state: State, method: string, params: Record<string, unknown>): 
   const self = { ...state.bot, is_bot: true, first_name: state.bot.username };
   switch (method) {
     case "getMe":
-      return ok({ ...self, can_join_groups: false, can_read_all_group_messages: false, supports_inline_queries: false });
+      return ok({
+        ...self,
+        can_join_groups: false,
+        can_read_all_group_messages: false,
+        supports_inline_queries: false,
+      });
     case "setWebhook":
       state.webhook = { url: text(params["url"]), secret: text(params["secret_token"]) };
       return ok(true);
@@ -130,7 +136,10 @@ function answer(state: State, method: string, params: Record<string, unknown>): 
     case "getUpdates":
       return state.webhook.url === ""
         ? ok([])
-        : failed(409, "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first");
+        : failed(
+            409,
+            "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first",
+          );
     case "getMyCommands":
       return ok([]);
     case "getChat":
@@ -199,7 +208,8 @@ function send(response: ServerResponse, { status, body }: Reply): void {
 }
 
 function text(value: unknown): string {
-  return value === undefined || value === null ? "" : String(value);
+  if (typeof value === "string") return value;
+  return value === undefined || value === null ? "" : JSON.stringify(value);
 }
 
 async function readParams(request: IncomingMessage, url: URL): Promise<Pick<TelegramCall, "params" | "files">> {
