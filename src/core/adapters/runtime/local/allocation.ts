@@ -1,0 +1,47 @@
+import path from "node:path";
+import type { RuntimeSpec } from "../runtime-driver.ts";
+import { withFileLock } from "./file-lock.ts";
+import { freeUid, isolation } from "./isolation.ts";
+import { freePort } from "./ports.ts";
+import { listTenants, makeFolder, readRecord, tenantPaths, writeRecord, type RuntimeRecord } from "./tenant-folder.ts";
+
+export function lockFile(root: string, name: string): string {
+  return path.join(root, ".locks", `${name}.lock`);
+}
+
+/** Gives a new runtime its ports and its user; they are reserved by its record being written. Called inside the tenant's lock. */
+export function createRecord(root: string, spec: RuntimeSpec): Promise<RuntimeRecord> {
+  return withFileLock(lockFile(root, "allocation"), async () => {
+    const records = await listRecords(root);
+    const ports = portsOf(records);
+    const gatewayPort = await freePort(ports);
+    const webhookPort = await freePort(ports.add(gatewayPort));
+    const uids = new Set(records.map(({ uid }) => uid).filter((uid) => uid !== null));
+    const uid = isolation() === "uid-per-tenant" ? freeUid(uids) : null;
+    const record: RuntimeRecord = { spec, gatewayPort, webhookPort, uid, desired: "awake", failure: null };
+    const paths = tenantPaths(root, spec.tenantId);
+    await makeFolder(paths, uid === null ? undefined : { uid, gid: uid });
+    await writeRecord(paths, record);
+    return record;
+  });
+}
+
+/** Gives a runtime other ports. Called inside the tenant's lock. */
+export function moveToFreePorts(root: string, record: RuntimeRecord): Promise<RuntimeRecord> {
+  return withFileLock(lockFile(root, "allocation"), async () => {
+    const ports = portsOf(await listRecords(root));
+    const gatewayPort = await freePort(ports);
+    const moved = { ...record, gatewayPort, webhookPort: await freePort(ports.add(gatewayPort)) };
+    await writeRecord(tenantPaths(root, record.spec.tenantId), moved);
+    return moved;
+  });
+}
+
+export async function listRecords(root: string): Promise<RuntimeRecord[]> {
+  const records = await Promise.all((await listTenants(root)).map((tenantId) => readRecord(tenantPaths(root, tenantId))));
+  return records.filter((record) => record !== undefined);
+}
+
+function portsOf(records: readonly RuntimeRecord[]): Set<number> {
+  return new Set(records.flatMap((record) => [record.gatewayPort, record.webhookPort]));
+}
