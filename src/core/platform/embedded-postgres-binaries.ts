@@ -13,7 +13,7 @@ export type Account = { uid: number; gid: number } | undefined;
 
 export type PgCommand = "initdb" | "pg_ctl" | "postgres";
 
-const USE_A_SERVER = "Set DATABASE_URL to a PostgreSQL server (version 15 or later) instead.";
+export const USE_A_SERVER = "Set DATABASE_URL to a PostgreSQL server (version 15 or later) instead.";
 
 /**
  * The PostgreSQL that came with this package, made fit to be run by `account`: copied to `userCache` (or, for root, to

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { chmod, chown, mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { type Account, type Binaries, runPg } from "./embedded-postgres-binaries.ts";
+import { type Account, type Binaries, runPg, USE_A_SERVER } from "./embedded-postgres-binaries.ts";
 import { ConfigError } from "./errors.ts";
 
 /** Where everything of one embedded database lies. `folder` appears complete or not at all. */
@@ -139,7 +139,10 @@ async function runOrThrow(
 ): Promise<void> {
   const { code, output } = await runPg(binaries, account, { name, args, input });
   // Single-user mode exits with 0 after an error, too.
-  if (code !== 0 || /\b(ERROR|FATAL|PANIC):/.test(output)) throw new Error(`${name} of the embedded PostgreSQL failed:\n${output}`);
+  if (code === 0 && !/\b(ERROR|FATAL|PANIC):/.test(output)) return;
+  throw new ConfigError("embedded_postgres_initdb", [
+    `The embedded PostgreSQL can't be set up, ${name} failed: ${output}\n${USE_A_SERVER}`,
+  ]);
 }
 
 async function removeAbandonedDrafts(dataDir: string): Promise<void> {
