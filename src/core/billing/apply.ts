@@ -12,7 +12,11 @@ import { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.
 export type BillingContext = { db: Db; clock: Clock; actor: Actor };
 
 /** What a tenant and its payments come to at `now`. */
-export function judgeTenant({ billingExempt, trialEndsAt }: Tenant, billing: Billing | undefined, now: Date): Entitlement {
+export function judgeTenant(
+  { billingExempt, trialEndsAt }: Tenant,
+  billing: Billing | undefined,
+  now: Date,
+): Entitlement {
   return judgeEntitlement({ billingExempt, trialEndsAt, billing }, now);
 }
 
@@ -35,7 +39,11 @@ export async function applyEffect(ctx: BillingContext, tenantId: TenantId, effec
  * after giving a trial, so that it also starts what doesn't run yet.
  * @returns whether anything changed.
  */
-export async function applyEntitlement(ctx: BillingContext, tenantId: TenantId, occasion: Occasion = "review"): Promise<boolean> {
+export async function applyEntitlement(
+  ctx: BillingContext,
+  tenantId: TenantId,
+  occasion: Occasion = "review",
+): Promise<boolean> {
   return ctx.db.transaction().execute(async (tx) => {
     const tenant = await lockTenant(tx, tenantId);
     const entitlement = judgeTenant(tenant, await findBilling(tx, tenantId), ctx.clock.now());
@@ -54,7 +62,10 @@ export type SweepResult = { judged: number; changed: number; failed: number };
  */
 export async function sweepEntitlement(ctx: BillingContext & { log: Log }, signal: AbortSignal): Promise<SweepResult> {
   const tenants = await listTenants(ctx.db, { status: ["active", "suspended"] });
-  const billings = await findBillings(ctx.db, tenants.map((tenant) => tenant.id));
+  const billings = await findBillings(
+    ctx.db,
+    tenants.map((tenant) => tenant.id),
+  );
   const now = ctx.clock.now();
   const due = tenants.filter(
     (tenant) => planStatusEffect(tenant, judgeTenant(tenant, billings.get(tenant.id), now), "review") !== undefined,

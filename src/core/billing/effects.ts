@@ -8,12 +8,18 @@ import type { Entitlement } from "./entitlement.ts";
  */
 export type Occasion = "began" | "ended" | "review";
 
-export type StatusEffect = { kind: "change"; change: StatusChange } | { kind: "provision-when-deleted"; value: boolean };
+export type StatusEffect =
+  | { kind: "change"; change: StatusChange }
+  | { kind: "provision-when-deleted"; value: boolean };
 
 type Judged = Pick<Tenant, "status" | "suspendedBy" | "billingExempt" | "provisionWhenDeleted">;
 
 /** What a judgement does to a tenant's status, if anything. Exempt tenants are never touched (F58). */
-export function planStatusEffect(tenant: Judged, { entitled, reason }: Entitlement, occasion: Occasion): StatusEffect | undefined {
+export function planStatusEffect(
+  tenant: Judged,
+  { entitled, reason }: Entitlement,
+  occasion: Occasion,
+): StatusEffect | undefined {
   if (tenant.billingExempt) return undefined;
   const ended = occasion === "ended" && !entitled;
   const began = occasion === "began" && entitled;

@@ -49,7 +49,9 @@ function judgeSubscription(subscription: Subscription, now: Date): Entitlement {
     case "past_due":
       return judgeRetry(subscription, now);
     case "unpaid":
-      return paidSince(subscription) ? yes("the open invoice was paid") : no("the invoice is unpaid and will not be tried again");
+      return paidSince(subscription)
+        ? yes("the open invoice was paid")
+        : no("the invoice is unpaid and will not be tried again");
     case "paused":
       return no("the subscription is paused: its trial ended without a payment method");
     case "incomplete":
@@ -69,7 +71,8 @@ function describeLive({ status, cancelAtPeriodEnd, currentPeriodEnd }: Subscript
 function judgeRetry({ paymentFailedAt, nextPaymentAttempt }: Subscription, now: Date): Entitlement {
   if (paymentFailedAt === null) return yes("the payment is overdue; Stripe will try again");
   if (nextPaymentAttempt === null) return no("the payment failed and will not be tried again");
-  if (addMs(nextPaymentAttempt, RETRY_NEWS_MS) < now) return no(`no news of the payment retry of ${day(nextPaymentAttempt)}`);
+  if (addMs(nextPaymentAttempt, RETRY_NEWS_MS) < now)
+    return no(`no news of the payment retry of ${day(nextPaymentAttempt)}`);
   return yes(`the payment failed; Stripe tries again on ${day(nextPaymentAttempt)}`);
 }
 

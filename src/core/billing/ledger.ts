@@ -15,7 +15,12 @@ export async function acceptStripeEvent(
 ): Promise<"accepted" | "duplicate"> {
   const now = ctx.clock.now();
   return ctx.db.transaction().execute(async (tx) => {
-    const isNew = await store.insertEvent(tx, { ...event, payload: rawBody.toString("utf8"), receivedAt: now, nextAttemptAt: now });
+    const isNew = await store.insertEvent(tx, {
+      ...event,
+      payload: rawBody.toString("utf8"),
+      receivedAt: now,
+      nextAttemptAt: now,
+    });
     if (!isNew) return "duplicate";
     await enqueueJob(tx, "stripe.project", {}, { key: "stripe.project" });
     return "accepted";

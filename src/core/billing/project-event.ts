@@ -53,7 +53,12 @@ async function findSubject({ db }: ProjectionContext, news: StripeNews): Promise
   return current === undefined || isEnded(current) ? candidate : undefined;
 }
 
-async function recordNews(ctx: ProjectionContext, tenantId: TenantId, news: StripeNews, event: StripeEventRow): Promise<void> {
+async function recordNews(
+  ctx: ProjectionContext,
+  tenantId: TenantId,
+  news: StripeNews,
+  event: StripeEventRow,
+): Promise<void> {
   const now = ctx.clock.now();
   const row = await store.findSubscription(ctx.db, news.subscriptionId);
   if (row !== undefined && row.tenantId !== tenantId) {
@@ -70,10 +75,16 @@ async function recordNews(ctx: ProjectionContext, tenantId: TenantId, news: Stri
   // Events that came before this link, or that waited for another subscription to end, may have a tenant now.
   const linked = row === undefined || row.customerId !== subscription.customerId;
   const ended = isEnded(subscription) && (row === undefined || !isEnded(row));
-  if (subscription.customerId !== null && (linked || ended)) await store.reviveUnmatched(ctx.db, subscription.customerId, now);
+  if (subscription.customerId !== null && (linked || ended))
+    await store.reviveUnmatched(ctx.db, subscription.customerId, now);
 }
 
-async function followTier(ctx: ProjectionContext, tenant: Tenant, before: Billing | undefined, after: Billing | undefined) {
+async function followTier(
+  ctx: ProjectionContext,
+  tenant: Tenant,
+  before: Billing | undefined,
+  after: Billing | undefined,
+) {
   const price = pricedAt(after?.subscription);
   // Only a change of plan moves the tier: what an operator set by hand stays until then.
   if (price === undefined || price === pricedAt(before?.subscription)) return;
@@ -91,15 +102,27 @@ async function followTier(ctx: ProjectionContext, tenant: Tenant, before: Billin
   await setTier(ctx, tenant.id, known ?? "basic", `subscription priced at ${price}`);
 }
 
-async function followStatus(ctx: ProjectionContext, tenant: Tenant, before: Billing | undefined, after: Billing | undefined) {
+async function followStatus(
+  ctx: ProjectionContext,
+  tenant: Tenant,
+  before: Billing | undefined,
+  after: Billing | undefined,
+) {
   const now = ctx.clock.now();
   const was = judgeTenant(tenant, before, now);
   const is = judgeTenant(tenant, after, now);
-  const effect = planStatusEffect(tenant, is, occasionOf(tenant, { before, after, began: is.entitled && !was.entitled }));
+  const effect = planStatusEffect(
+    tenant,
+    is,
+    occasionOf(tenant, { before, after, began: is.entitled && !was.entitled }),
+  );
   if (effect !== undefined) await applyEffect(ctx, tenant.id, effect);
 }
 
-function occasionOf(tenant: Tenant, change: { before: Billing | undefined; after: Billing | undefined; began: boolean }): Occasion {
+function occasionOf(
+  tenant: Tenant,
+  change: { before: Billing | undefined; after: Billing | undefined; began: boolean },
+): Occasion {
   const { before, after, began } = change;
   const is = after?.subscription;
   const was = before?.subscription;
@@ -107,6 +130,7 @@ function occasionOf(tenant: Tenant, change: { before: Billing | undefined; after
   if (is?.status === "canceled" && (was?.id !== is.id || was.status !== "canceled")) return "ended";
   // A payment tries again what was given up; news of one that was made before it was given up does not.
   const paidAt = is?.lastPaidAt ?? undefined;
-  const paidAnew = paidAt !== undefined && !(was?.lastPaidAt && was.lastPaidAt >= paidAt) && paidAt > tenant.statusChangedAt;
+  const paidAnew =
+    paidAt !== undefined && !(was?.lastPaidAt && was.lastPaidAt >= paidAt) && paidAt > tenant.statusChangedAt;
   return paidAnew ? "began" : "review";
 }

@@ -17,7 +17,10 @@ export type ProjectionResult = { projected: number; ignored: number; unmatched: 
  * number of processes may do so at once: events of one customer are applied one at a time. An event that can't be applied
  * holds up no other: it is tried again at growing intervals, then left as `failed` for an operator.
  */
-export async function projectStripeEvents(ctx: ProjectionContext & { log: Log }, signal: AbortSignal): Promise<ProjectionResult> {
+export async function projectStripeEvents(
+  ctx: ProjectionContext & { log: Log },
+  signal: AbortSignal,
+): Promise<ProjectionResult> {
   const result: ProjectionResult = { projected: 0, ignored: 0, unmatched: 0, failed: 0 };
   const busyLanes = new Set<string>();
   while (!signal.aborted) {
@@ -57,7 +60,10 @@ async function projectOne(
   }
 }
 
-async function noteFailure(ctx: ProjectionContext, failure: { id: string; attempts: number; error: unknown }): Promise<void> {
+async function noteFailure(
+  ctx: ProjectionContext,
+  failure: { id: string; attempts: number; error: unknown },
+): Promise<void> {
   const { id, attempts, error } = failure;
   const now = ctx.clock.now();
   const retryInMs = FIRST_RETRY_MS * 4 ** (attempts - 1);

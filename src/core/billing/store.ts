@@ -19,7 +19,12 @@ export async function insertEvent(db: Db, row: Insertable<StripeEvents>): Promis
 }
 
 /** Pending events that are due, oldest first by Stripe's time, without those of `busyLanes`. */
-export async function listDueEvents(db: Db, now: Date, busyLanes: readonly string[], limit: number): Promise<DueEvent[]> {
+export async function listDueEvents(
+  db: Db,
+  now: Date,
+  busyLanes: readonly string[],
+  limit: number,
+): Promise<DueEvent[]> {
   let query = db
     .selectFrom("stripeEvents")
     .select(["id", "lane", "attempts"])
@@ -36,7 +41,9 @@ export async function listDueEvents(db: Db, now: Date, busyLanes: readonly strin
 /** Holds the lane until the transaction ends; false while another process holds it. */
 export async function tryLockLane(db: Db, lane: string): Promise<boolean> {
   const key = `stripe-lane:${lane}`;
-  const { rows } = await sql<{ locked: boolean }>`SELECT pg_try_advisory_xact_lock(hashtextextended(${key}, 0)) AS locked`.execute(db);
+  const { rows } = await sql<{
+    locked: boolean;
+  }>`SELECT pg_try_advisory_xact_lock(hashtextextended(${key}, 0)) AS locked`.execute(db);
   return rows[0]?.locked === true;
 }
 
@@ -58,7 +65,11 @@ export async function finishEvent(
   id: string,
   outcome: { status: "projected" | "ignored" | "unmatched"; tenantId: TenantId | null; finishedAt: Date },
 ): Promise<void> {
-  await db.updateTable("stripeEvents").set({ ...outcome, lastError: null }).where("id", "=", id).execute();
+  await db
+    .updateTable("stripeEvents")
+    .set({ ...outcome, lastError: null })
+    .where("id", "=", id)
+    .execute();
 }
 
 /** Notes a failed attempt; with `nextAttemptAt` null there is no other. An event that is done by now stays as it is. */
@@ -105,7 +116,12 @@ export async function findSubscription(db: Db, id: string): Promise<Selectable<S
   return db.selectFrom("stripeSubscriptions").selectAll().where("id", "=", id).executeTakeFirst();
 }
 
-export async function saveSubscription(db: Db, tenantId: TenantId, subscription: Subscription, now: Date): Promise<void> {
+export async function saveSubscription(
+  db: Db,
+  tenantId: TenantId,
+  subscription: Subscription,
+  now: Date,
+): Promise<void> {
   const row = { ...subscription, tenantId, updatedAt: now };
   await db
     .insertInto("stripeSubscriptions")
@@ -115,7 +131,12 @@ export async function saveSubscription(db: Db, tenantId: TenantId, subscription:
 }
 
 /** The tenant's billing row, made when missing; an undefined customer leaves the known one. */
-export async function saveCustomer(db: Db, tenantId: TenantId, customerId: string | undefined, now: Date): Promise<void> {
+export async function saveCustomer(
+  db: Db,
+  tenantId: TenantId,
+  customerId: string | undefined,
+  now: Date,
+): Promise<void> {
   const customer = customerId === undefined ? {} : { stripeCustomerId: customerId };
   await db
     .insertInto("tenantBilling")

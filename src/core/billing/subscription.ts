@@ -50,7 +50,12 @@ export function isEnded(subscription: Pick<Subscription, "status">): boolean {
  * What is known of a subscription once `news` is added. Any order and repetition of the same news leads to the same
  * result: older states never replace newer ones.
  */
-export function addNews(known: Subscription | undefined, news: StripeNews, source: NewsSource, prices: Prices): Subscription {
+export function addNews(
+  known: Subscription | undefined,
+  news: StripeNews,
+  source: NewsSource,
+  prices: Prices,
+): Subscription {
   const before = known ?? unheardOf(news.subscriptionId, source.at);
   const subscription = {
     ...before,
@@ -59,7 +64,9 @@ export function addNews(known: Subscription | undefined, news: StripeNews, sourc
   };
   switch (news.kind) {
     case "subscription":
-      return isLaterStatus(subscription, news.status, source) ? withStatus(subscription, news, source, prices) : subscription;
+      return isLaterStatus(subscription, news.status, source)
+        ? withStatus(subscription, news, source, prices)
+        : subscription;
     case "checkout":
       return { ...subscription, firstPayment: moreFinalPayment(subscription.firstPayment, news.payment) };
     case "invoice-paid":

@@ -26,7 +26,13 @@ const envelope = z.object({
   type: z.string().min(1),
   api_version: z.string().nullish(),
   created: seconds,
-  data: z.object({ object: z.object({ id: z.string().optional(), object: z.string().optional(), customer: reference.catch(undefined) }) }),
+  data: z.object({
+    object: z.object({
+      id: z.string().optional(),
+      object: z.string().optional(),
+      customer: reference.catch(undefined),
+    }),
+  }),
 });
 
 /**
@@ -153,7 +159,9 @@ function objectOf<Schema extends z.ZodType>(body: unknown, schema: Schema): z.ou
 
 function readSubscription(object: z.output<typeof subscription>): StripeNews {
   const items = object.items?.data ?? [];
-  const ends = [object.current_period_end, ...items.map((item) => item.current_period_end)].filter((end) => end !== undefined);
+  const ends = [object.current_period_end, ...items.map((item) => item.current_period_end)].filter(
+    (end) => end !== undefined,
+  );
   return {
     kind: "subscription",
     tenantReferences: tenantReferences(object.metadata?.tenant_id),
