@@ -159,7 +159,11 @@ export function someTenantId(): TenantId {
 }
 
 /** Waits until the runtime is seen in `state`. */
-export async function untilState(driver: RuntimeDriver, tenantId: TenantId, state: RuntimeState): Promise<ObservedRuntime> {
+export async function untilState(
+  driver: RuntimeDriver,
+  tenantId: TenantId,
+  state: RuntimeState,
+): Promise<ObservedRuntime> {
   return until(async () => {
     const observed = await driver.inspect(tenantId);
     return observed.state === state ? observed : undefined;

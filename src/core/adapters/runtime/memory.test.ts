@@ -36,5 +36,15 @@ test("a failure asked for is thrown once and changes nothing", async () => {
 
 function memorySpec(tenantId: RuntimeSpec["tenantId"], version: number): RuntimeSpec {
   const image = `openclaw:${version}`;
-  return { tenantId, slug: "acme", image, config: {}, env: {}, secrets: {}, cpu: 1, memoryMiB: 2_048, hash: `hash-${version}` };
+  return {
+    tenantId,
+    slug: "acme",
+    image,
+    config: {},
+    env: {},
+    secrets: {},
+    cpu: 1,
+    memoryMiB: 2_048,
+    hash: `hash-${version}`,
+  };
 }

@@ -65,7 +65,8 @@ export function createMemoryDriver(
     async wake(tenantId) {
       failIfTold("wake");
       const entry = entries.get(tenantId);
-      if (entry === undefined) throw new NotFoundError("runtime_absent", `Tenant ${tenantId} has no runtime; provision it first.`);
+      if (entry === undefined)
+        throw new NotFoundError("runtime_absent", `Tenant ${tenantId} has no runtime; provision it first.`);
       entry.asleep = false;
       return observe(tenantId);
     },

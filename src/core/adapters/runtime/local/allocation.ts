@@ -37,8 +37,10 @@ export function moveToFreePorts(root: string, record: RuntimeRecord): Promise<Ru
   });
 }
 
-export async function listRecords(root: string): Promise<RuntimeRecord[]> {
-  const records = await Promise.all((await listTenants(root)).map((tenantId) => readRecord(tenantPaths(root, tenantId))));
+async function listRecords(root: string): Promise<RuntimeRecord[]> {
+  const records = await Promise.all(
+    (await listTenants(root)).map((tenantId) => readRecord(tenantPaths(root, tenantId))),
+  );
   return records.filter((record) => record !== undefined);
 }
 

@@ -35,12 +35,16 @@ export async function runtimeEnvironment(
   };
 }
 
-async function readSecrets(spec: RuntimeSpec, vault: { get(name: string): Promise<string | undefined> }): Promise<Record<string, string>> {
+async function readSecrets(
+  spec: RuntimeSpec,
+  vault: { get(name: string): Promise<string | undefined> },
+): Promise<Record<string, string>> {
   const secrets: Record<string, string> = {};
   const problems: string[] = [];
   for (const [variable, name] of Object.entries(spec.secrets)) {
     const value = await vault.get(name);
-    if (value === undefined || value === "") problems.push(`The vault has no secret ${name}, which the runtime of ${spec.slug} needs as ${variable}.`);
+    if (value === undefined || value === "")
+      problems.push(`The vault has no secret ${name}, which the runtime of ${spec.slug} needs as ${variable}.`);
     else secrets[variable] = value;
   }
   if (problems.length > 0) throw new ConfigError("runtime_secret_missing", problems);

@@ -39,7 +39,9 @@ test("the lock of a process that was killed is free, for one of many that wait (
     import { withFileLock } from ${JSON.stringify(path.join(import.meta.dirname, "file-lock.ts"))};
     await withFileLock(process.argv[1], async () => { console.log("held"); await new Promise((resolve) => setInterval(resolve, 1 << 30)); });
   `;
-  const holder = spawn(process.execPath, ["--input-type=module", "--eval", program, file], { stdio: ["ignore", "pipe", "inherit"] });
+  const holder = spawn(process.execPath, ["--input-type=module", "--eval", program, file], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   await once(holder.stdout, "data");
   let inside = 0;
   let most = 0;
@@ -50,7 +52,10 @@ test("the lock of a process that was killed is free, for one of many that wait (
       inside -= 1;
     }),
   );
-  await assert.rejects(withFileLock(file, async () => {}, AbortSignal.timeout(100)), { name: "AbortError" });
+  await assert.rejects(
+    withFileLock(file, async () => {}, AbortSignal.timeout(100)),
+    { name: "AbortError" },
+  );
   holder.kill("SIGKILL");
   await once(holder, "exit");
   await Promise.all(waiting);

@@ -17,8 +17,9 @@ const PATIENCE_MS = 90_000;
 export async function withFileLock<T>(file: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   const deadline = performance.now() + PATIENCE_MS;
   while (!(await tryLock(file))) {
-    if (performance.now() > deadline) throw new ConflictError("runtime_busy", `${file} is held by another operation; try again later.`);
-    await delay(POLL_MS, undefined, { ...(signal === undefined ? {} : { signal }) });
+    if (performance.now() > deadline)
+      throw new ConflictError("runtime_busy", `${file} is held by another operation; try again later.`);
+    await delay(POLL_MS, undefined, signal === undefined ? {} : { signal });
   }
   try {
     return await work();
@@ -71,7 +72,11 @@ function parseHolder(text: string): ProcessIdentity | undefined {
 
 async function ownIdentity(): Promise<ProcessIdentity> {
   const own = await identify(process.pid);
-  if (own === undefined) throw new UpstreamError("process_unknown", "The system doesn't tell when this process started.", { service: "system", retryable: false });
+  if (own === undefined)
+    throw new UpstreamError("process_unknown", "The system doesn't tell when this process started.", {
+      service: "system",
+      retryable: false,
+    });
   return own;
 }
 

@@ -9,7 +9,11 @@ export type Owner = { uid: number; gid: number };
  * Replaces `file` by rename, synced, so that a reader or a crash sees the old or the new content, never half of one, and reads it
  * back before it counts as written (F41). A draft has its writer's own name and is never an existing file or link.
  */
-export async function writeDurably(file: string, content: string, access: { mode: number; owner?: Owner }): Promise<void> {
+export async function writeDurably(
+  file: string,
+  content: string,
+  access: { mode: number; owner?: Owner },
+): Promise<void> {
   const draft = `${file}.${randomBytes(6).toString("hex")}.tmp`;
   const handle = await open(draft, "wx", 0o600);
   try {
@@ -26,7 +30,10 @@ export async function writeDurably(file: string, content: string, access: { mode
   await rename(draft, file);
   await syncFolder(path.dirname(file));
   if ((await readFile(file, "utf8")) !== content) {
-    throw new ConflictError("file_not_applied", `${file} reads back differently from what was written; somebody else writes it.`);
+    throw new ConflictError(
+      "file_not_applied",
+      `${file} reads back differently from what was written; somebody else writes it.`,
+    );
   }
 }
 

@@ -22,7 +22,11 @@ import {
 
 runtimeDriverContract("local", async (t) => {
   const bench = await setUpLocal(t);
-  return { ...bench, another: () => bench.another(), running: async (tenantId) => (await processesOf(bench.root, tenantId)).length };
+  return {
+    ...bench,
+    another: () => bench.another(),
+    running: async (tenantId) => (await processesOf(bench.root, tenantId)).length,
+  };
 });
 
 test("a runtime that died is started again, on the same ports (F47)", async (t) => {
@@ -32,7 +36,10 @@ test("a runtime that died is started again, on the same ports (F47)", async (t) 
   const before = await untilState(driver, tenantId, "running");
   const pid = await onlyProcessOf(root, tenantId);
   process.kill(pid, "SIGKILL");
-  await until(async () => ((await processesOf(root, tenantId)).some((other) => other !== pid) ? true : undefined), "another process");
+  await until(
+    async () => ((await processesOf(root, tenantId)).some((other) => other !== pid) ? true : undefined),
+    "another process",
+  );
   assert.deepEqual(await untilState(driver, tenantId, "running"), before);
 });
 
@@ -46,7 +53,10 @@ test("a runtime whose driver is gone is supervised by another one, and started o
   const next = await another();
   const pid = await onlyProcessOf(root, tenantId);
   process.kill(pid, "SIGKILL");
-  await until(async () => ((await processesOf(root, tenantId)).some((other) => other !== pid) ? true : undefined), "another process");
+  await until(
+    async () => ((await processesOf(root, tenantId)).some((other) => other !== pid) ? true : undefined),
+    "another process",
+  );
   await untilState(next, tenantId, "running");
   await onlyProcessOf(root, tenantId);
 });
@@ -70,7 +80,10 @@ test("a secret that the vault lacks is an error, and what runs goes on (F95)", a
   await untilState(driver, running, "running");
   const pid = await onlyProcessOf(root, running);
   delete secrets["model-key"];
-  await assert.rejects(driver.ensure(spec(fresh, 1)), (error) => error instanceof ConfigError && /model-key/.test(error.message));
+  await assert.rejects(
+    driver.ensure(spec(fresh, 1)),
+    (error) => error instanceof ConfigError && /model-key/.test(error.message),
+  );
   assert.equal((await driver.inspect(fresh)).state, "absent");
   await assert.rejects(driver.ensure(spec(running, 2)), ConfigError);
   assert.equal(await onlyProcessOf(root, running), pid);
@@ -89,7 +102,10 @@ test("a runtime sees its own environment only, and no file holds a secret (F5, F
   assert.equal(env["TELEGRAM_BOT_TOKEN"], BOT_TOKEN);
   assert.equal(env["TZ"], "Europe/Berlin");
   const ours = Object.keys(process.env).filter((name) => name in env && env[name] === process.env[name]);
-  assert.deepEqual(ours.filter((name) => !["LANG", "TZ", "PATH", "PWD", "SHLVL", "_"].includes(name)), []);
+  assert.deepEqual(
+    ours.filter((name) => !["LANG", "TZ", "PATH", "PWD", "SHLVL", "_"].includes(name)),
+    [],
+  );
   assert.doesNotMatch(await readFile(`/proc/${pid}/cmdline`, "utf8"), /AAtenantown|secret-of/);
   for (const file of ["runtime.json", "process.json", "openclaw.json", "logs/runtime.log"]) {
     const text = await readFile(path.join(root, tenantId, file), "utf8");
@@ -114,25 +130,29 @@ test("the configuration on disk is the spec's, moved to loopback, and the one be
   assert.match(await readFile(runtimeLogPath(root, tenantId), "utf8"), /not a real OpenClaw/);
 });
 
-test("under root every runtime has a user of its own, which can't change what we act on", { skip: process.getuid?.() !== 0 }, async (t) => {
-  const { driver, spec, root } = await setUpLocal(t);
-  const tenants = [someTenantId(), someTenantId()];
-  const uids = new Set<number>();
-  for (const tenantId of tenants) {
-    await driver.ensure(spec(tenantId, 1));
-    await untilState(driver, tenantId, "running");
-    const { uid } = await stat(`/proc/${await onlyProcessOf(root, tenantId)}`);
-    assert.ok(uid >= 61_000 && uid !== 65_534);
-    uids.add(uid);
-    const folder = path.join(root, tenantId);
-    assert.equal((await stat(folder)).uid, 0);
-    assert.equal((await stat(folder)).mode & 0o7777, 0o710);
-    assert.equal((await stat(path.join(folder, "runtime.json"))).mode & 0o777, 0o600);
-    const state = await stat(path.join(folder, "state"));
-    assert.deepEqual([state.uid, state.mode & 0o777], [uid, 0o700]);
-  }
-  assert.equal(uids.size, 2);
-});
+test(
+  "under root every runtime has a user of its own, which can't change what we act on",
+  { skip: process.getuid?.() !== 0 },
+  async (t) => {
+    const { driver, spec, root } = await setUpLocal(t);
+    const tenants = [someTenantId(), someTenantId()];
+    const uids = new Set<number>();
+    for (const tenantId of tenants) {
+      await driver.ensure(spec(tenantId, 1));
+      await untilState(driver, tenantId, "running");
+      const { uid } = await stat(`/proc/${await onlyProcessOf(root, tenantId)}`);
+      assert.ok(uid >= 61_000 && uid !== 65_534);
+      uids.add(uid);
+      const folder = path.join(root, tenantId);
+      assert.equal((await stat(folder)).uid, 0);
+      assert.equal((await stat(folder)).mode & 0o7777, 0o710);
+      assert.equal((await stat(path.join(folder, "runtime.json"))).mode & 0o777, 0o600);
+      const state = await stat(path.join(folder, "state"));
+      assert.deepEqual([state.uid, state.mode & 0o777], [uid, 0o700]);
+    }
+    assert.equal(uids.size, 2);
+  },
+);
 
 test("what a runtime accepted before it was put to sleep is known to it after waking", async (t) => {
   const { driver, spec, telegram } = await setUpLocal(t);
@@ -186,14 +206,20 @@ test("a configuration that the real binary warns about is refused and never appl
   const pid = await onlyProcessOf(root, tenantId);
   const before = await readFile(path.join(root, tenantId, "openclaw.json"), "utf8");
   const warned = spec(tenantId, 2, { config: { ...spec(tenantId, 1).config, unknownKey: true } });
-  await assert.rejects(driver.ensure(warned), (error) => error instanceof ConfigError && /unknownKey: is not known/.test(error.message));
+  await assert.rejects(
+    driver.ensure(warned),
+    (error) => error instanceof ConfigError && /unknownKey: is not known/.test(error.message),
+  );
   assert.equal(await onlyProcessOf(root, tenantId), pid);
   assert.equal(await readFile(path.join(root, tenantId, "openclaw.json"), "utf8"), before);
 });
 
 test("a binary that is not there is named", async (t) => {
   const { driver, spec } = await setUpLocal(t, { binary: "/nonexistent/openclaw.mjs" });
-  await assert.rejects(driver.ensure(spec(someTenantId(), 1)), (error) => error instanceof ConfigError && /OPENCLAW_RUNTIME_BIN/.test(error.message));
+  await assert.rejects(
+    driver.ensure(spec(someTenantId(), 1)),
+    (error) => error instanceof ConfigError && /OPENCLAW_RUNTIME_BIN/.test(error.message),
+  );
 });
 
 /** Answers the two command lines that are used of the real program. */

@@ -3,7 +3,7 @@ import { NotFoundError } from "../../../platform/errors.ts";
 import type { TenantId } from "../../../platform/ids.ts";
 import type { Log } from "../../../platform/log.ts";
 import { absentRuntime, type ObservedRuntime, type RuntimeDriver, type RuntimeSpec } from "../runtime-driver.ts";
-import { createRecord, listRecords, lockFile } from "./allocation.ts";
+import { createRecord, lockFile } from "./allocation.ts";
 import { withFileLock } from "./file-lock.ts";
 import { prepareRoot } from "./isolation.ts";
 import { describeEnd, observeRuntime, processKey, sightProcess } from "./observe.ts";
@@ -71,7 +71,12 @@ export function createLocalDriver(options: {
     });
   }
 
-  async function recordExit(tenantId: TenantId, ended: ProcessRecord, code: number | null, signal: string | null): Promise<void> {
+  async function recordExit(
+    tenantId: TenantId,
+    ended: ProcessRecord,
+    code: number | null,
+    signal: string | null,
+  ): Promise<void> {
     const paths = tenantPaths(root, tenantId);
     const record = await readRecord(paths);
     const current = await readProcess(paths);
@@ -81,7 +86,10 @@ export function createLocalDriver(options: {
     log.warn({ tenantId, pid: ended.pid, code, signal }, "runtime ended by itself");
     await writeProcess(paths, { ...current, lastExit });
     if (code !== EXIT_CONFIGURATION) return;
-    await writeRecord(paths, { ...record, failure: `it ${lastExit}: its configuration or state is in error; see ${paths.log}` });
+    await writeRecord(paths, {
+      ...record,
+      failure: `it ${lastExit}: its configuration or state is in error; see ${paths.log}`,
+    });
   }
 
   async function ensure(spec: RuntimeSpec, signal: AbortSignal | undefined): Promise<ObservedRuntime> {
@@ -121,13 +129,27 @@ export function createLocalDriver(options: {
   const supervisor = startSupervisor({
     async look() {
       await prepare();
-      const meant = (await listRecords(root)).filter(({ desired, failure }) => desired === "awake" && failure === null);
-      return new Map(await Promise.all(meant.map(async ({ spec }) => [spec.tenantId, await sightProcess(root, spec.tenantId)] as const)));
+      const sightings = new Map<TenantId, Sighting>();
+      for (const tenantId of await listTenants(root)) {
+        try {
+          if (await isWanted(tenantId)) sightings.set(tenantId, await sightProcess(root, tenantId));
+        } catch (error) {
+          // Records that can't be read must not leave the other tenants unattended.
+          log.error({ tenantId, error }, "the records of a runtime can't be read");
+        }
+      }
+      return sightings;
     },
     restart: (tenantId, seen) => exclusively(tenantId, () => restart(tenantId, seen)),
     settle: (tenantId, seen) => exclusively(tenantId, () => settle(tenantId, seen)),
-    onError: (error, tenantId) => log.error({ ...(tenantId === undefined ? {} : { tenantId }), error }, "supervision of runtimes failed"),
+    onError: (error, tenantId) =>
+      log.error({ ...(tenantId === undefined ? {} : { tenantId }), error }, "supervision of runtimes failed"),
   });
+
+  async function isWanted(tenantId: TenantId): Promise<boolean> {
+    const record = await readRecord(tenantPaths(root, tenantId));
+    return record?.desired === "awake" && record.failure === null;
+  }
 
   async function restart(tenantId: TenantId, seen: Sighting): Promise<void> {
     const paths = tenantPaths(root, tenantId);
@@ -170,7 +192,8 @@ export function createLocalDriver(options: {
       exclusively(tenantId, async () => {
         const paths = tenantPaths(root, tenantId);
         const record = await readRecord(paths);
-        if (record === undefined) throw new NotFoundError("runtime_absent", `Tenant ${tenantId} has no runtime; provision it first.`);
+        if (record === undefined)
+          throw new NotFoundError("runtime_absent", `Tenant ${tenantId} has no runtime; provision it first.`);
         if (record.desired === "awake" && (await readProcess(paths)) !== undefined) return observe(tenantId);
         // What a sleep that was cut off left running must be gone before another starts.
         await halt(paths);

@@ -64,8 +64,12 @@ async function probe(port: number): Promise<string | undefined> {
       reset: true,
     });
     const text = await body.text();
-    return statusCode === 200 && text.trim() === "ok" ? undefined : `its webhook listener answers ${statusCode} to the health check`;
+    return statusCode === 200 && text.trim() === "ok"
+      ? undefined
+      : `its webhook listener answers ${statusCode} to the health check`;
   } catch (error) {
-    return hasCode(error, "ECONNREFUSED") ? "its webhook listener is not up yet" : "its webhook listener does not answer the health check";
+    return hasCode(error, "ECONNREFUSED")
+      ? "its webhook listener is not up yet"
+      : "its webhook listener does not answer the health check";
   }
 }

@@ -31,7 +31,9 @@ async function startOnLinux(pid: number): Promise<string | undefined> {
 
 async function startByPs(pid: number): Promise<string | undefined> {
   try {
-    const { stdout } = await promisify(execFile)("ps", ["-o", "stat=,lstart=", "-p", String(pid)], { env: { LC_ALL: "C" } });
+    const { stdout } = await promisify(execFile)("ps", ["-o", "stat=,lstart=", "-p", String(pid)], {
+      env: { LC_ALL: "C" },
+    });
     const [, state, start] = /^(\S+)\s+(.+?)\s*$/.exec(stdout) ?? [];
     return state?.startsWith("Z") ? undefined : start;
   } catch (error) {

@@ -24,22 +24,32 @@ export type Launch = {
  * Starts a process that outlives us. It waits at a gate until `record` has resolved: should we die before its identity is on
  * disk, the gate's pipe closes and it ends without having run, so that no process runs unknown to the records.
  */
-export async function startProcess(launch: Launch, record: (identity: ProcessIdentity) => Promise<void>): Promise<ChildProcess> {
+export async function startProcess(
+  launch: Launch,
+  record: (identity: ProcessIdentity) => Promise<void>,
+): Promise<ChildProcess> {
   const log = await openLog(launch.logFile);
   try {
-    const child = spawn("/bin/sh", ["-c", 'read -r go && exec "$@" </dev/null', "openclaw-runtime", launch.command, ...launch.args], {
-      cwd: launch.cwd,
-      env: { ...launch.env },
-      ...launch.owner,
-      detached: true,
-      stdio: ["pipe", log.fd, log.fd],
-    });
+    const child = spawn(
+      "/bin/sh",
+      ["-c", 'read -r go && exec "$@" </dev/null', "openclaw-runtime", launch.command, ...launch.args],
+      {
+        cwd: launch.cwd,
+        env: { ...launch.env },
+        ...launch.owner,
+        detached: true,
+        stdio: ["pipe", log.fd, log.fd],
+      },
+    );
     await once(child, "spawn");
     child.unref();
     const { stdin } = child;
     const identity = child.pid === undefined ? undefined : await identify(child.pid);
     if (identity === undefined || stdin === null) {
-      throw new UpstreamError("runtime_not_started", `${launch.command} ended before it began`, { service: "runtime", retryable: true });
+      throw new UpstreamError("runtime_not_started", `${launch.command} ended before it began`, {
+        service: "runtime",
+        retryable: true,
+      });
     }
     try {
       await record(identity);
@@ -47,7 +57,11 @@ export async function startProcess(launch: Launch, record: (identity: ProcessIde
       stdin.destroy();
       throw error;
     }
-    await new Promise((resolve) => stdin.end("go\n", resolve));
+    await new Promise<void>((resolve, reject) => {
+      // It may have been killed at the gate.
+      stdin.on("error", reject);
+      stdin.end("go\n", () => resolve());
+    });
     return child;
   } finally {
     await log.close();
@@ -61,7 +75,10 @@ export async function stopProcess(identity: ProcessIdentity): Promise<void> {
   if (!(await isGoneWithin(identity, GRACE_MS))) {
     signalGroup(identity.pid, "SIGKILL");
     if (!(await isGoneWithin(identity, KILL_PATIENCE_MS))) {
-      throw new UpstreamError("runtime_not_stopped", `Process ${identity.pid} doesn't end`, { service: "runtime", retryable: true });
+      throw new UpstreamError("runtime_not_stopped", `Process ${identity.pid} doesn't end`, {
+        service: "runtime",
+        retryable: true,
+      });
     }
   }
   // Children that outlived their leader still hold the group's id, so it can't have become somebody else's.

@@ -16,10 +16,15 @@ export type Program = { kind: "sandbox" | "real"; command: string; args: readonl
  */
 export async function findProgram(binary: string | undefined): Promise<Program> {
   if (binary === undefined) {
-    const { node, script } = await reachableCopy({ node: process.execPath, script: sandboxScript(), cacheFolder: tmpdir() });
+    const { node, script } = await reachableCopy({
+      node: process.execPath,
+      script: sandboxScript(),
+      cacheFolder: tmpdir(),
+    });
     return { kind: "sandbox", command: node, args: [script], node };
   }
-  if (!existsSync(binary)) throw new ConfigError("runtime_bin_missing", [`OPENCLAW_RUNTIME_BIN: ${binary} doesn't exist.`]);
+  if (!existsSync(binary))
+    throw new ConfigError("runtime_bin_missing", [`OPENCLAW_RUNTIME_BIN: ${binary} doesn't exist.`]);
   const file = await realpath(binary);
   const isScript = /\.[cm]?js$/.test(file);
   if (isolation() === "uid-per-tenant" && !(await isReachable(file, isScript ? "read" : "execute"))) {
@@ -28,7 +33,9 @@ export async function findProgram(binary: string | undefined): Promise<Program> 
     ]);
   }
   const { node } = await reachableCopy({ node: process.execPath, script: undefined, cacheFolder: tmpdir() });
-  return isScript ? { kind: "real", command: node, args: [file], node } : { kind: "real", command: file, args: [], node };
+  return isScript
+    ? { kind: "real", command: node, args: [file], node }
+    : { kind: "real", command: file, args: [], node };
 }
 
 /** In the bundle beside us as JavaScript, in the source tree as TypeScript. */
@@ -40,7 +47,9 @@ function sandboxScript(): string {
 type Files<Script> = { node: string; script: Script; cacheFolder: string };
 
 /** The files themselves where every user can reach them, or without root; else copies in a folder of root's that all can read. */
-export async function reachableCopy<Script extends string | undefined>(files: Files<Script>): Promise<{ node: string; script: Script }> {
+export async function reachableCopy<Script extends string | undefined>(
+  files: Files<Script>,
+): Promise<{ node: string; script: Script }> {
   const { node, script, cacheFolder } = files;
   const scriptIsOpen = script === undefined || (await isReachable(script, "read"));
   if (isolation() === "shared" || (scriptIsOpen && (await isReachable(node, "execute")))) return { node, script };
@@ -49,7 +58,9 @@ export async function reachableCopy<Script extends string | undefined>(files: Fi
   if (!existsSync(cache)) await fillCache(cache, node, script);
   const { uid, mode } = await lstat(cache);
   if (uid !== 0 || (mode & 0o022) !== 0) {
-    throw new ConfigError("runtime_cache_foreign", [`${cache} belongs to or can be written by somebody else; remove it and try again.`]);
+    throw new ConfigError("runtime_cache_foreign", [
+      `${cache} belongs to or can be written by somebody else; remove it and try again.`,
+    ]);
   }
   const copied = (file: string): string => path.join(cache, path.basename(file));
   return { node: copied(node), script: (script === undefined ? script : copied(script)) as Script };

@@ -62,7 +62,8 @@ export async function launch(
   await makeFolder(paths, owner);
   await writeDurably(paths.config, configText(paths, record), configAccess(record));
   let started: ProcessRecord | undefined;
-  const args = program.kind === "real" ? [...program.args, "gateway", "--port", String(record.gatewayPort)] : program.args;
+  const args =
+    program.kind === "real" ? [...program.args, "gateway", "--port", String(record.gatewayPort)] : program.args;
   const child = await startProcess(
     { command: program.command, args, cwd: paths.home, env, owner, logFile: paths.log },
     async (identity) => {
@@ -71,7 +72,10 @@ export async function launch(
     },
   );
   if (started === undefined) throw new Error("a process started without being recorded");
-  local.log.info({ tenantId: spec.tenantId, pid: started.pid, program: program.kind, port: record.webhookPort }, "runtime started");
+  local.log.info(
+    { tenantId: spec.tenantId, pid: started.pid, program: program.kind, port: record.webhookPort },
+    "runtime started",
+  );
   return { child, process: started };
 }
 
@@ -90,7 +94,11 @@ export async function keepLastGood(paths: TenantPaths): Promise<void> {
 
 function configText(paths: TenantPaths, record: RuntimeRecord): string {
   const { gatewayPort, webhookPort } = record;
-  const config = localiseConfig(record.spec.config, { gatewayPort, webhookPort, workspace: `${paths.state}/workspace` });
+  const config = localiseConfig(record.spec.config, {
+    gatewayPort,
+    webhookPort,
+    workspace: `${paths.state}/workspace`,
+  });
   return `${JSON.stringify(config, null, 2)}\n`;
 }
 

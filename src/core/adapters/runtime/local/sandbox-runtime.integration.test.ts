@@ -38,7 +38,9 @@ test("the Anthropic API is spoken where the configuration names it", async (t) =
   await driver.ensure(spec(tenantId, 1, { config: { ...config, models: { providers } } }));
   const { address } = await untilState(driver, tenantId, "running");
   await post(address, messageUpdate(1, "hello"));
-  await telegram.waitFor((call) => call.method === "sendMessage" && /You said: hello/.test(String(call.params["text"])));
+  await telegram.waitFor(
+    (call) => call.method === "sendMessage" && /You said: hello/.test(String(call.params["text"])),
+  );
   assert.equal(model.calls[0]?.path, "/v1/messages");
   assert.equal(model.calls[0]?.headers["x-api-key"], "model-key-of-the-tenant");
 });
@@ -48,7 +50,11 @@ test("the webhook listener answers as the real one does", async (t) => {
   const update = messageUpdate(1, "hello");
   const statusOf = async (...args: Parameters<typeof post> extends [unknown, ...infer Rest] ? Rest : never) =>
     (await post(address, ...args)).status;
-  assert.deepEqual(await post(address, update, { secret: "wrong" }), { status: 401, accepted: undefined, text: "unauthorized" });
+  assert.deepEqual(await post(address, update, { secret: "wrong" }), {
+    status: 401,
+    accepted: undefined,
+    text: "unauthorized",
+  });
   assert.equal(await statusOf(update, { secret: "" }), 401);
   assert.equal(await statusOf(update, { path: "/telegram-webhook?x=1" }), 404);
   assert.equal(await statusOf(update, { path: "/elsewhere" }), 404);
@@ -56,7 +62,11 @@ test("the webhook listener answers as the real one does", async (t) => {
   assert.equal(await statusOf("{not json"), 400);
   assert.equal(await statusOf({ message: {} }), 500);
   assert.equal(await statusOf({ update_id: 1, padding: "x".repeat(1_100_000) }), 413);
-  assert.deepEqual(await post(address, "", { method: "GET", path: "/healthz" }), { status: 200, accepted: undefined, text: "ok" });
+  assert.deepEqual(await post(address, "", { method: "GET", path: "/healthz" }), {
+    status: 200,
+    accepted: undefined,
+    text: "ok",
+  });
 });
 
 test("strangers and groups are accepted and dropped without a sign; repetitions are answered once (F8)", async (t) => {
@@ -72,7 +82,10 @@ test("strangers and groups are accepted and dropped without a sign; repetitions 
   for (const update of updates) assert.equal((await post(address, update)).accepted, "durable");
   await telegram.waitFor((call) => /an older id/.test(String(call.params["text"])));
   assert.equal(model.calls.length, 2);
-  assert.deepEqual(telegram.messages(SENDER).map((message) => message.text?.split("\n")[0]), ["You said: first", "You said: an older id, a new message"]);
+  assert.deepEqual(
+    telegram.messages(SENDER).map((message) => message.text?.split("\n")[0]),
+    ["You said: first", "You said: an older id, a new message"],
+  );
   assert.deepEqual(telegram.messages(OTHER), []);
 });
 
@@ -91,12 +104,18 @@ test("what was accepted survives a SIGKILL in the middle of a turn and is answer
   isFirst = false;
   release?.();
   await telegram.waitFor((call) => /number 3/.test(String(call.params["text"])), 15_000);
-  assert.deepEqual(telegram.messages(SENDER).map((message) => message.text?.split("\n")[0]), [1, 2, 3].map((id) => `You said: number ${id}`));
+  assert.deepEqual(
+    telegram.messages(SENDER).map((message) => message.text?.split("\n")[0]),
+    [1, 2, 3].map((id) => `You said: number ${id}`),
+  );
 });
 
 test("a reply refused for pace or by a fault is sent again", async (t) => {
   const { address, telegram } = await startOne(t);
-  telegram.failNext("sendMessage", { status: 429, body: { ok: false, error_code: 429, description: "Too Many Requests", parameters: { retry_after: 1 } } });
+  telegram.failNext("sendMessage", {
+    status: 429,
+    body: { ok: false, error_code: 429, description: "Too Many Requests", parameters: { retry_after: 1 } },
+  });
   telegram.failNext("sendMessage", { status: 502, body: "<html>" });
   await post(address, messageUpdate(1, "hello"));
   await until(async () => (telegram.messages(SENDER).length > 0 ? true : undefined), "the reply");
@@ -116,7 +135,10 @@ test("without an accepted setWebhook it never listens, and comes up once that is
   const tenantId = someTenantId();
   telegram.failNext("setWebhook", { status: 403, body: { ok: false, error_code: 403, description: "Forbidden" } });
   await driver.ensure(spec(tenantId, 1));
-  await until(async () => ((await driver.inspect(tenantId)).reason?.includes("exited with code 1") ? true : undefined), "the exit");
+  await until(
+    async () => ((await driver.inspect(tenantId)).reason?.includes("exited with code 1") ? true : undefined),
+    "the exit",
+  );
   assert.equal((await driver.inspect(tenantId)).state, "starting");
   await untilState(driver, tenantId, "running");
   assert.match(await readFile(runtimeLogPath(root, tenantId), "utf8"), /setWebhook was refused: 403/);
@@ -125,9 +147,14 @@ test("without an accepted setWebhook it never listens, and comes up once that is
 test("while the Bot API can't be reached the listener stays closed and the process waits", async (t) => {
   const { driver, spec, telegram, root } = await setUpLocal(t);
   const tenantId = someTenantId();
-  const moved: RuntimeSpec = spec(tenantId, 1, { config: JSON.parse(JSON.stringify(spec(tenantId, 1).config).replace(telegram.url, "http://127.0.0.1:1")) });
+  const moved: RuntimeSpec = spec(tenantId, 1, {
+    config: JSON.parse(JSON.stringify(spec(tenantId, 1).config).replace(telegram.url, "http://127.0.0.1:1")),
+  });
   await driver.ensure(moved);
-  await until(async () => ((await readFile(runtimeLogPath(root, tenantId), "utf8")).includes("trying again") ? true : undefined), "a retry");
+  await until(
+    async () => ((await readFile(runtimeLogPath(root, tenantId), "utf8")).includes("trying again") ? true : undefined),
+    "a retry",
+  );
   assert.equal((await driver.inspect(tenantId)).state, "starting");
   assert.equal((await processesOf(root, tenantId)).length, 1);
 });

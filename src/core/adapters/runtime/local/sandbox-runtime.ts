@@ -39,7 +39,9 @@ async function main(): Promise<void> {
   const botApi = createBotApi({ ...settings.telegram, log });
   const journal = await openJournal(path.join(settings.stateDir, "sandbox"));
   await announce(botApi, settings, stopping.signal);
-  const server = await startListener(settings.listen, (updateId, update) => accept(journal, settings, updateId, update));
+  const server = await startListener(settings.listen, (updateId, update) =>
+    accept(journal, settings, updateId, update),
+  );
   log("ready", { port: settings.listen.port });
 
   for (;;) {
@@ -81,7 +83,8 @@ type Work = { journal: Journal; botApi: BotApi; settings: Settings; signal: Abor
 async function takeTurn(pending: Pending, { journal, botApi, settings, signal }: Work): Promise<void> {
   const turn = turnOf(pending.update);
   if (turn === undefined) return journal.finish(pending);
-  if (turn.callbackQueryId !== undefined) await botApi.hint("answerCallbackQuery", { callback_query_id: turn.callbackQueryId });
+  if (turn.callbackQueryId !== undefined)
+    await botApi.hint("answerCallbackQuery", { callback_query_id: turn.callbackQueryId });
   if (pending.answer === undefined) {
     await botApi.hint("sendChatAction", { chat_id: turn.chatId, action: "typing" });
     pending.answer = await askModel(settings.model, turn.prompt);

@@ -56,7 +56,7 @@ export function startSupervisor(supervision: Supervision): { stop(): Promise<voi
     }
     const lasted = now - watch.since;
     try {
-      if (!seen.alive && lasted >= backoffMs(seen.failures) - POLL_MS) {
+      if (!seen.alive && lasted >= backoffMs(seen.failures) - POLL_MS / 2) {
         watch.since = now;
         await supervision.restart(tenantId, seen);
       } else if (seen.alive && seen.failures > 0 && !watch.settled && lasted >= SETTLED_MS) {

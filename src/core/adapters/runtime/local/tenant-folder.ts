@@ -32,7 +32,9 @@ export function tenantPaths(root: string, tenantId: TenantId) {
 }
 
 const specSchema = z.object({
-  tenantId: z.string().transform((text, context) => parseTenantId(text) ?? (context.addIssue("not a tenant id"), z.NEVER)),
+  tenantId: z
+    .string()
+    .transform((text, context) => parseTenantId(text) ?? (context.addIssue("not a tenant id"), z.NEVER)),
   slug: z.string(),
   image: z.string(),
   config: z.record(z.string(), z.unknown()),
@@ -116,6 +118,9 @@ export async function removeFolder(root: string, tenantId: TenantId): Promise<vo
     await rm(trash, { recursive: true, force: true });
   }
   if (existsSync(folder) || existsSync(trash)) {
-    throw new ConflictError("runtime_not_removed", `Files of tenant ${tenantId} are still in ${root}; remove it again.`);
+    throw new ConflictError(
+      "runtime_not_removed",
+      `Files of tenant ${tenantId} are still in ${root}; remove it again.`,
+    );
   }
 }

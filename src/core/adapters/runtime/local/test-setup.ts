@@ -33,7 +33,10 @@ export type Bench = {
 };
 
 /** A local driver over an empty folder, with a Bot API and a model on loopback. Every runtime it made is removed after the test. */
-export async function setUpLocal(t: TestContext, options: { binary?: string; model?: Parameters<typeof startModelServer>[0] } = {}): Promise<Bench> {
+export async function setUpLocal(
+  t: TestContext,
+  options: { binary?: string; model?: Parameters<typeof startModelServer>[0] } = {},
+): Promise<Bench> {
   const dataDir = await mkdtemp(path.join(tmpdir(), "openclaw-local-"));
   await chmod(dataDir, 0o711);
   const root = path.join(dataDir, "runtimes");
@@ -55,7 +58,15 @@ export async function setUpLocal(t: TestContext, options: { binary?: string; mod
     await model.close();
     await rm(dataDir, { recursive: true, force: true });
   });
-  return { root, telegram, model, driver, secrets, another, spec: (tenantId, version, changes) => localSpec({ telegram, model }, tenantId, version, changes) };
+  return {
+    root,
+    telegram,
+    model,
+    driver,
+    secrets,
+    another,
+    spec: (tenantId, version, changes) => localSpec({ telegram, model }, tenantId, version, changes),
+  };
 }
 
 function localSpec(
@@ -69,8 +80,17 @@ function localSpec(
     slug: "acme",
     image: `openclaw:${version}`,
     config: {
-      gateway: { mode: "local", port: 18_789, bind: "lan", auth: { mode: "token", token: "${OPENCLAW_GATEWAY_TOKEN}" } },
-      models: { providers: { cp: { baseUrl: `${servers.model.url}/v1`, apiKey: "${CP_MODEL_KEY}", api: "openai-completions", models: [] } } },
+      gateway: {
+        mode: "local",
+        port: 18_789,
+        bind: "lan",
+        auth: { mode: "token", token: "${OPENCLAW_GATEWAY_TOKEN}" },
+      },
+      models: {
+        providers: {
+          cp: { baseUrl: `${servers.model.url}/v1`, apiKey: "${CP_MODEL_KEY}", api: "openai-completions", models: [] },
+        },
+      },
       agents: { defaults: { model: { primary: "cp/claude" }, workspace: "/home/node/.openclaw/workspace" } },
       channels: {
         telegram: {
@@ -127,10 +147,16 @@ export async function onlyProcessOf(root: string, tenantId: TenantId): Promise<n
 
 export async function environmentOf(pid: number): Promise<Record<string, string>> {
   const entries = (await readFile(`/proc/${pid}/environ`, "utf8")).split("\0").filter((entry) => entry !== "");
-  return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]));
+  return Object.fromEntries(
+    entries.map((entry) => [entry.slice(0, entry.indexOf("=")), entry.slice(entry.indexOf("=") + 1)]),
+  );
 }
 
-export function messageUpdate(updateId: number, text: string, changes: { from?: number; chatType?: string; messageId?: number } = {}) {
+export function messageUpdate(
+  updateId: number,
+  text: string,
+  changes: { from?: number; chatType?: string; messageId?: number } = {},
+) {
   const from = changes.from ?? SENDER;
   return {
     update_id: updateId,
@@ -150,9 +176,16 @@ export async function post(
   body: unknown,
   changes: { path?: string; secret?: string; method?: "GET" | "POST" } = {},
 ): Promise<{ status: number; accepted: unknown; text: string }> {
-  const { statusCode, headers, body: answer } = await request(`${address}${changes.path ?? "/telegram-webhook"}`, {
+  const {
+    statusCode,
+    headers,
+    body: answer,
+  } = await request(`${address}${changes.path ?? "/telegram-webhook"}`, {
     method: changes.method ?? "POST",
-    headers: { "content-type": "application/json", "x-telegram-bot-api-secret-token": changes.secret ?? WEBHOOK_SECRET },
+    headers: {
+      "content-type": "application/json",
+      "x-telegram-bot-api-secret-token": changes.secret ?? WEBHOOK_SECRET,
+    },
     ...(changes.method === "GET" ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
   });
   return { status: statusCode, accepted: headers["x-openclaw-delivery-accepted"], text: await answer.text() };

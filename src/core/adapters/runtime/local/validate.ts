@@ -26,17 +26,25 @@ export async function validateWithBinary(
   const verdict = verdictSchema.safeParse(parseJson(stdout));
   if (!verdict.success) {
     const detail = (stderr || stdout).trim().slice(-500);
-    throw new ConfigError("runtime_config_unchecked", [`${program.args[0] ?? program.command} could not check the configuration of ${place.slug} (exit ${code}): ${detail}`]);
+    throw new ConfigError("runtime_config_unchecked", [
+      `${program.args[0] ?? program.command} could not check the configuration of ${place.slug} (exit ${code}): ${detail}`,
+    ]);
   }
   const { valid, issues, warnings } = verdict.data;
   if (valid && issues.length + warnings.length === 0) return;
   const problems = [...issues, ...warnings].map((issue) =>
     typeof issue === "string" ? issue : `${issue.path ?? "configuration"}: ${issue.message}`,
   );
-  throw new ConfigError("runtime_config_invalid", problems.length > 0 ? problems : [`The configuration of ${place.slug} is invalid.`]);
+  throw new ConfigError(
+    "runtime_config_invalid",
+    problems.length > 0 ? problems : [`The configuration of ${place.slug} is invalid.`],
+  );
 }
 
-async function run(program: Program, place: { cwd: string; env: Readonly<Record<string, string>>; owner: Owner | undefined }) {
+async function run(
+  program: Program,
+  place: { cwd: string; env: Readonly<Record<string, string>>; owner: Owner | undefined },
+) {
   const child = spawn(program.command, [...program.args, "config", "validate", "--json"], {
     cwd: place.cwd,
     env: { ...place.env },

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { call } from "./post.ts";
-import { field } from "./settings.ts";
+import { call, parseJson } from "./post.ts";
+import { field, textField } from "./settings.ts";
 
 export type Outcome = { ok: true } | { ok: false; status: number; description: string };
 
@@ -25,12 +25,18 @@ export function createBotApi(options: {
 }): BotApi {
   const urlOf = (method: string): string => `${options.apiRoot}/bot${options.botToken}/${method}`;
 
-  async function attempt(method: string, params: Record<string, unknown> | undefined): Promise<Outcome & { retryAfterMs?: number }> {
-    const { status, body } = await call(urlOf(method), { ...(params === undefined ? {} : { body: params }), timeoutMs: TIMEOUT_MS });
-    const answer = parse(body);
+  async function attempt(
+    method: string,
+    params: Record<string, unknown> | undefined,
+  ): Promise<Outcome & { retryAfterMs?: number }> {
+    const { status, body } = await call(urlOf(method), {
+      ...(params === undefined ? {} : { body: params }),
+      timeoutMs: TIMEOUT_MS,
+    });
+    const answer = parseJson(body);
     if (status === 200 && field(answer, "ok") === true) return { ok: true };
     const retryAfter = Number(field(answer, "parameters", "retry_after"));
-    const description = String(field(answer, "description") ?? "no description");
+    const description = textField(answer, "description") ?? "no description";
     return { ok: false, status, description, ...(retryAfter > 0 ? { retryAfterMs: retryAfter * 1_000 } : {}) };
   }
 
@@ -39,11 +45,16 @@ export function createBotApi(options: {
       for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
         const outcome = await attempt(method, params).catch(
           // The URL in the error's own text would carry the token (F90).
-          (error: unknown) => ({ ok: false, status: 0, description: String(field(error, "code") ?? "no answer") }) as const,
+          (error: unknown) => ({ ok: false, status: 0, description: textField(error, "code") ?? "no answer" }) as const,
         );
         if (outcome.ok || !isTransient(outcome.status)) return outcome;
         const waitMs = ("retryAfterMs" in outcome ? outcome.retryAfterMs : undefined) ?? pauseMs;
-        options.log("bot api: trying again", { method, status: outcome.status, description: outcome.description, waitMs });
+        options.log("bot api: trying again", {
+          method,
+          status: outcome.status,
+          description: outcome.description,
+          waitMs,
+        });
         await delay(waitMs, undefined, { signal });
       }
     },
@@ -55,13 +66,4 @@ export function createBotApi(options: {
 
 function isTransient(status: number): boolean {
   return status === 0 || status === 429 || status >= 500;
-}
-
-function parse(body: string): unknown {
-  try {
-    return JSON.parse(body);
-  } catch {
-    // A proxy's HTML page: no answer in the API's terms, the status alone counts.
-    return undefined;
-  }
 }

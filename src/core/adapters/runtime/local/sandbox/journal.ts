@@ -44,7 +44,12 @@ export async function openJournal(folder: string): Promise<Journal> {
     async accept(incoming) {
       const earlier = incoming.keys.map((key) => known.get(key)).find((promise) => promise !== undefined);
       if (earlier !== undefined) return earlier;
-      const written = writer.append({ kind: "accepted", id: incoming.id, keys: incoming.keys, update: incoming.update });
+      const written = writer.append({
+        kind: "accepted",
+        id: incoming.id,
+        keys: incoming.keys,
+        update: incoming.update,
+      });
       for (const key of incoming.keys) known.set(key, written);
       try {
         await written;
@@ -58,10 +63,12 @@ export async function openJournal(folder: string): Promise<Journal> {
     },
     async next(signal) {
       while (pending.length === 0 && !signal.aborted) {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-          signal.addEventListener("abort", () => resolve(), { once: true });
-        });
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const onAbort = (): void => resolve();
+        wake = resolve;
+        signal.addEventListener("abort", onAbort);
+        await promise;
+        signal.removeEventListener("abort", onAbort);
       }
       return signal.aborted ? undefined : pending[0];
     },
@@ -72,7 +79,8 @@ export async function openJournal(folder: string): Promise<Journal> {
       await writer.append({ kind: "done", id: item.id, keys: item.keys });
       pending.splice(pending.indexOf(item), 1);
       done.push({ id: item.id, keys: item.keys });
-      for (const forgotten of done.splice(0, done.length - REMEMBERED)) for (const key of forgotten.keys) known.delete(key);
+      for (const forgotten of done.splice(0, done.length - REMEMBERED))
+        for (const key of forgotten.keys) known.delete(key);
     },
     close: () => writer.close(),
   };

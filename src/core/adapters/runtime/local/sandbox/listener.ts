@@ -31,16 +31,20 @@ export function startListener(
     } catch (error) {
       return answer(response, 400, String(error));
     }
-    const updateId = typeof update === "object" && update !== null && "update_id" in update ? update.update_id : undefined;
+    const updateId =
+      typeof update === "object" && update !== null && "update_id" in update ? update.update_id : undefined;
     if (typeof updateId !== "number") return answer(response, 500, "");
     await accept(updateId, update);
     answer(response.setHeader("x-openclaw-delivery-accepted", "durable"), 200, "");
   }
 
-  const server = createServer({ requestTimeout: BODY_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
-    // Not durable, so it must not look accepted: the router comes again.
-    handle(request, response).catch(() => (response.headersSent ? response.destroy() : answer(response, 500, "")));
-  });
+  const server = createServer(
+    { requestTimeout: BODY_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_MS },
+    (request, response) => {
+      // Not durable, so it must not look accepted: the router comes again.
+      handle(request, response).catch(() => (response.headersSent ? response.destroy() : answer(response, 500, "")));
+    },
+  );
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, () => resolve(server));

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { call, type Answer } from "./post.ts";
-import { field, type Settings } from "./settings.ts";
+import { call, parseJson, type Answer } from "./post.ts";
+import { field, textField, type Settings } from "./settings.ts";
 
 const TIMEOUT_MS = 120_000;
 const MAX_TOKENS = 1_024;
@@ -42,19 +42,13 @@ export function readStream(body: string): string {
   const pieces = body
     .split("\n")
     .filter((line) => line.startsWith("data:") && line.slice(5).trim() !== "[DONE]")
-    .map((line): unknown => JSON.parse(line.slice(5)))
+    .map((line) => parseJson(line.slice(5)))
     .map((event) => field(event, "choices", "0", "delta", "content") ?? field(event, "delta", "text"));
   return pieces.filter((piece) => typeof piece === "string").join("");
 }
 
 function refusal({ status, body }: Answer): string {
   if (status === 0) return "The model could not be reached.";
-  let message: unknown;
-  try {
-    message = field(JSON.parse(body), "error", "message");
-  } catch {
-    // Not the API's own error shape: the status has to do.
-    message = undefined;
-  }
-  return typeof message === "string" ? `The model refused: ${message}` : `The model refused with status ${status}.`;
+  const message = textField(field(parseJson(body), "error"), "message");
+  return message === undefined ? `The model refused with status ${status}.` : `The model refused: ${message}`;
 }

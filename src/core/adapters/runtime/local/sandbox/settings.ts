@@ -20,18 +20,18 @@ export function readSettings(env: Environment): Settings {
   const config = parseConfig(file, env);
   const telegram = field(config, "channels", "telegram");
   return {
-    name: optionalText(telegram, "name") ?? "unnamed",
+    name: textField(telegram, "name") ?? "unnamed",
     stateDir: env["OPENCLAW_STATE_DIR"] ?? fail("OPENCLAW_STATE_DIR is not set"),
     telegram: {
-      apiRoot: (optionalText(telegram, "apiRoot") ?? "https://api.telegram.org").replace(/\/+$/, ""),
+      apiRoot: (textField(telegram, "apiRoot") ?? "https://api.telegram.org").replace(/\/+$/, ""),
       botToken: text(telegram, "botToken"),
       webhookUrl: text(telegram, "webhookUrl"),
       allowFrom: allowedSenders(telegram),
     },
     listen: {
-      host: optionalText(telegram, "webhookHost") ?? "127.0.0.1",
+      host: textField(telegram, "webhookHost") ?? "127.0.0.1",
       port: Number(field(telegram, "webhookPort") ?? 8787),
-      path: optionalText(telegram, "webhookPath") ?? "/telegram-webhook",
+      path: textField(telegram, "webhookPath") ?? "/telegram-webhook",
       secret: text(telegram, "webhookSecret"),
     },
     model: primaryModel(config),
@@ -50,7 +50,10 @@ function parseConfig(file: string, env: Environment): unknown {
 /** Replaces `${NAME}` in every string. The real runtime only warns about a missing variable; here it is an error (F95). */
 export function substitute(value: unknown, env: Environment): unknown {
   if (typeof value === "string") {
-    return value.replaceAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => env[name] || fail(`the environment lacks ${name}`));
+    return value.replaceAll(
+      /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g,
+      (_, name: string) => env[name] || fail(`the environment lacks ${name}`),
+    );
   }
   if (Array.isArray(value)) return value.map((item) => substitute(item, env));
   if (typeof value !== "object" || value === null) return value;
@@ -64,12 +67,13 @@ function allowedSenders(telegram: unknown): ReadonlySet<string> {
 }
 
 function primaryModel(config: unknown): Settings["model"] {
-  const reference = optionalText(field(config, "agents", "defaults", "model"), "primary");
+  const reference = textField(field(config, "agents", "defaults", "model"), "primary");
   if (reference === undefined) return undefined;
   const slash = reference.indexOf("/");
   const provider = field(config, "models", "providers", reference.slice(0, slash));
   const api = text(provider, "api");
-  if (api !== "openai-completions" && api !== "anthropic-messages") return fail(`models: the api "${api}" is not known`);
+  if (api !== "openai-completions" && api !== "anthropic-messages")
+    return fail(`models: the api "${api}" is not known`);
   const baseUrl = text(provider, "baseUrl").replace(/\/+$/, "");
   return { api, baseUrl, apiKey: text(provider, "apiKey"), id: reference.slice(slash + 1) };
 }
@@ -82,13 +86,14 @@ export function field(value: unknown, ...keys: string[]): unknown {
   );
 }
 
-function optionalText(value: unknown, key: string): string | undefined {
+/** The string at `key`; undefined when there is none or an empty one. */
+export function textField(value: unknown, key: string): string | undefined {
   const found = field(value, key);
   return typeof found === "string" && found !== "" ? found : undefined;
 }
 
 function text(value: unknown, key: string): string {
-  return optionalText(value, key) ?? fail(`"${key}" is missing from the configuration`);
+  return textField(value, key) ?? fail(`"${key}" is missing from the configuration`);
 }
 
 function fail(problem: string): never {

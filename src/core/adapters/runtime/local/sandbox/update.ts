@@ -1,4 +1,4 @@
-import { field } from "./settings.ts";
+import { field, textField } from "./settings.ts";
 
 /** What an update asks for. Only private messages and button taps get a turn. */
 export type Turn = { chatId: string; senderId: string; prompt: string; callbackQueryId: string | undefined };
@@ -7,7 +7,9 @@ export type Turn = { chatId: string; senderId: string; prompt: string; callbackQ
 export function keysOf(updateId: number, update: unknown): string[] {
   const message = field(update, "message");
   const key = `update:${updateId}`;
-  return message === undefined ? [key] : [key, `message:${String(field(message, "chat", "id"))}:${String(field(message, "message_id"))}`];
+  return message === undefined
+    ? [key]
+    : [key, `message:${String(field(message, "chat", "id"))}:${String(field(message, "message_id"))}`];
 }
 
 /** The turn that an update asks for; undefined for groups and for kinds of update that get none. */
@@ -15,7 +17,7 @@ export function turnOf(update: unknown): Turn | undefined {
   const query = field(update, "callback_query");
   const message = field(query ?? update, "message");
   if (field(message, "chat", "type") !== "private") return undefined;
-  const prompt = query === undefined ? promptOf(message) : String(field(query, "data") ?? "");
+  const prompt = query === undefined ? promptOf(message) : (textField(query, "data") ?? "");
   return {
     chatId: String(field(message, "chat", "id")),
     senderId: String(field(query ?? message, "from", "id")),
@@ -25,7 +27,11 @@ export function turnOf(update: unknown): Turn | undefined {
 }
 
 function promptOf(message: unknown): string {
-  const words = field(message, "text") ?? field(message, "caption");
-  const attachment = ["photo", "voice", "audio", "video", "document", "sticker", "location"].find((kind) => field(message, kind) !== undefined);
-  return [attachment === undefined ? undefined : `[${attachment}]`, words].filter((part) => part !== undefined).join(" ");
+  const words = textField(message, "text") ?? textField(message, "caption");
+  const attachment = ["photo", "voice", "audio", "video", "document", "sticker", "location"].find(
+    (kind) => field(message, kind) !== undefined,
+  );
+  return [attachment === undefined ? undefined : `[${attachment}]`, words]
+    .filter((part) => part !== undefined)
+    .join(" ");
 }
