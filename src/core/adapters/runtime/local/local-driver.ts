@@ -46,6 +46,7 @@ export function createLocalDriver(options: {
   const prepare = onceItWorks(() => prepareRoot(root));
   // Apart: what exists can be seen, slept and removed without a program to start.
   const program = onceItWorks(() => findProgram(options.binary));
+  const recordings = new Set<Promise<void>>();
   let closed = false;
 
   async function exclusively<T>(tenantId: TenantId, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -65,9 +66,10 @@ export function createLocalDriver(options: {
   function watchExit(tenantId: TenantId, child: ChildProcess, started: ProcessRecord): void {
     child.once("exit", (code, signal) => {
       if (closed) return;
-      exclusively(tenantId, () => recordExit(tenantId, started, code, signal)).catch((error: unknown) =>
-        log.error({ tenantId, error }, "the end of a runtime could not be recorded"),
-      );
+      const recording = exclusively(tenantId, () => recordExit(tenantId, started, code, signal))
+        .catch((error: unknown) => log.error({ tenantId, error }, "the end of a runtime could not be recorded"))
+        .finally(() => recordings.delete(recording));
+      recordings.add(recording);
     });
   }
 
@@ -215,6 +217,7 @@ export function createLocalDriver(options: {
     async close() {
       closed = true;
       await supervisor.stop();
+      await Promise.all(recordings);
     },
   };
 }
