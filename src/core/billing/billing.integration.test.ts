@@ -23,6 +23,7 @@ import {
   projectStripeEvents,
   sweepEntitlement,
 } from "./billing.ts";
+import { tryLockLane } from "./store.ts";
 
 const START = new Date("2026-03-01T12:00:00Z");
 const T0 = START.getTime() / 1000 + 60;
@@ -309,8 +310,8 @@ test("a subscription that replaces a living one keeps the tenant running when th
 test("a completed but unpaid checkout waits for its payment (F60, F67)", async () => {
   const tenantId = await newTenant();
   await deliver(
-    checkoutEvent({ created: T0, tenantId, paymentStatus: "unpaid" }),
-    subscriptionEvent({ type: "created", status: "active", created: T0, tenantId }),
+    subscriptionEvent({ id: "evt_1", type: "created", status: "active", created: T0, tenantId }),
+    checkoutEvent({ id: "evt_2", created: T0, tenantId, paymentStatus: "unpaid" }),
   );
   assert.equal(await statusOf(tenantId), "pending");
   assert.equal((await findBilling(database.db, tenantId))?.awaitingPayment, true);
@@ -422,6 +423,7 @@ test("the sweep suspends whoever isn't entitled, without asking how they came to
 test("exempt tenants are left alone by events, sweeps and updates (F58)", async () => {
   const tenantId = await newSubscriber();
   await updateTenant(context(), tenantId, { billingExempt: true, tier: "plus" });
+  await deliver(subscriptionEvent({ status: "active", created: T0 + 50, started: T0, price: "price_other" }));
   await deliver(subscriptionEvent({ type: "deleted", status: "canceled", created: T0 + 100, started: T0 }));
   await sweepEntitlement(context(), signal);
   await applyEntitlement(context(), tenantId);
@@ -555,6 +557,22 @@ test("several daemons at once apply each event once", async () => {
     0,
   );
   for (const id of ids) assert.deepEqual(await changesOf(id), ["pending → provisioning"]);
+});
+
+test("while one daemon works on a customer, others pass that customer's events over", async () => {
+  const [first, second] = [await newTenant(), await newTenant()];
+  await accept(
+    checkoutEvent({ created: T0, tenantId: first }),
+    checkoutEvent({ created: T0, tenantId: second, customer: "cus_2", subscription: "sub_2" }),
+  );
+  await database.db.transaction().execute(async (tx) => {
+    assert.equal(await tryLockLane(tx, "cus_1"), true);
+    assert.equal((await projectStripeEvents(context(), signal)).projected, 1);
+  });
+  assert.deepEqual([await statusOf(first), await statusOf(second)], ["pending", "provisioning"]);
+  assert.ok((await jobs("stripe.project")).some((job) => job.key === "stripe.project.later"));
+  assert.equal((await projectStripeEvents(context(), signal)).projected, 1);
+  assert.equal(await statusOf(first), "provisioning");
 });
 
 test("entitlement that time took away is seen at once by whoever asks", async () => {
