@@ -26,7 +26,9 @@ function inOrder(catalog: Catalog): [string, CatalogObject][] {
   const rank = ({ kind }: CatalogObject) => CATALOG_KINDS.indexOf(kind);
   // Primary and unique keys before the foreign keys that refer to them.
   const foreign = (object: CatalogObject) => Number(isForeignKey(object));
-  return [...catalog].sort(([keyA, a], [keyB, b]) => rank(a) - rank(b) || foreign(a) - foreign(b) || (keyA < keyB ? -1 : 1));
+  return [...catalog].sort(
+    ([keyA, a], [keyB, b]) => rank(a) - rank(b) || foreign(a) - foreign(b) || (keyA < keyB ? -1 : 1),
+  );
 }
 
 function isForeignKey({ kind, definition }: CatalogObject): boolean {
@@ -59,7 +61,9 @@ function missing(object: CatalogObject, expected: Catalog): Difference {
 function changed(expected: CatalogObject, found: CatalogObject): Difference {
   // A body is too long for a line.
   const hasBody = expected.kind === "function" || expected.kind === "view";
-  const detail = hasBody ? "" : ` Expected: ${expected.definition || "(plain)"}; found: ${found.definition || "(plain)"}.`;
+  const detail = hasBody
+    ? ""
+    : ` Expected: ${expected.definition || "(plain)"}; found: ${found.definition || "(plain)"}.`;
   return { message: `${label(expected)} differs.${detail}`, sql: changeSql(expected, found) };
 }
 
@@ -93,13 +97,17 @@ function alterColumn(object: CatalogObject, expected: Column, found: Column): st
   }
   if (expected.notNull !== found.notNull) actions.push(expected.notNull ? "SET NOT NULL" : "DROP NOT NULL");
   if (expected.identity !== null && found.identity !== expected.identity) {
-    actions.push(found.identity === null ? `ADD GENERATED ${expected.identity} AS IDENTITY` : `SET GENERATED ${expected.identity}`);
+    actions.push(
+      found.identity === null ? `ADD GENERATED ${expected.identity} AS IDENTITY` : `SET GENERATED ${expected.identity}`,
+    );
   }
-  if (expected.default !== null && (retype || expected.default !== found.default)) actions.push(`SET DEFAULT ${expected.default}`);
+  if (expected.default !== null && (retype || expected.default !== found.default))
+    actions.push(`SET DEFAULT ${expected.default}`);
   return actions.map((action) => `ALTER TABLE ${object.table} ALTER COLUMN ${object.name} ${action};`).join("\n");
 }
 
 function label({ kind, name, table }: CatalogObject): string {
-  const named = kind === "column" ? `${table}.${name}` : table === null || kind === "table" ? name : `${name} of ${table}`;
+  const named =
+    kind === "column" ? `${table}.${name}` : table === null || kind === "table" ? name : `${name} of ${table}`;
   return `${kind.charAt(0).toUpperCase()}${kind.slice(1)} ${named}`;
 }

@@ -173,7 +173,9 @@ export async function readCatalog(client: pg.ClientBase): Promise<Catalog> {
   // Definitions name other schemas' objects in full and those of `public` plainly, whoever asks.
   await client.query("SET LOCAL search_path = public, pg_catalog");
   const { rows } = await client.query<Row>(CATALOG_SQL);
-  return new Map(rows.map((row) => toObject(row)).map((object) => [`${object.kind} ${object.table ?? ""} ${object.name}`, object]));
+  return new Map(
+    rows.map((row) => toObject(row)).map((object) => [`${object.kind} ${object.table ?? ""} ${object.name}`, object]),
+  );
 }
 
 function toObject({ column, ...object }: Row): CatalogObject {

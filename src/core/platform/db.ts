@@ -38,6 +38,8 @@ export function createPool({ url, max, applicationName, onIdleError }: PoolOptio
     types,
   });
   pool.on("error", onIdleError);
+  // A connection that breaks while it is in use fails its query; without a listener it would end the process, too.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
 }
 

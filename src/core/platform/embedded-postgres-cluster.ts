@@ -87,7 +87,12 @@ export async function removeStalePostmasterFile(cluster: Cluster): Promise<void>
  * Makes the database cluster, unless another process does so first. It is prepared beside its final place and moved
  * there in one step, so that a crash half-way leaves only a draft, which the next attempt removes.
  */
-export async function initialise(cluster: Cluster, binaries: Binaries, account: Account, fsync: boolean): Promise<void> {
+export async function initialise(
+  cluster: Cluster,
+  binaries: Binaries,
+  account: Account,
+  fsync: boolean,
+): Promise<void> {
   await removeAbandonedDrafts(cluster.dataDir);
   const draft = clusterIn(await mkdtemp(path.join(cluster.dataDir, `${DRAFT}${process.pid}-`)), cluster.dataDir);
   try {

@@ -5,34 +5,34 @@ import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import pg from "pg";
 import { findEmbeddedPostgres, startEmbeddedPostgres, stopEmbeddedPostgres } from "./embedded-postgres.ts";
 
+let parent: string;
 let dataDir: string;
+let urls: string[];
 
 before(async () => {
-  dataDir = path.join(await mkdtemp(path.join(tmpdir(), "embedded-test-")), "data");
-  await startTwiceAtOnce();
+  parent = await mkdtemp(path.join(tmpdir(), "embedded-test-"));
+  // Started by root, PostgreSQL runs as somebody else, who must be able to get there.
+  await chmod(parent, 0o755);
+  dataDir = path.join(parent, "data");
+  urls = await Promise.all([startInAnotherProcess(), startInAnotherProcess()]);
 });
 
 after(async () => {
   await stopEmbeddedPostgres({ dataDir });
-  await rm(path.dirname(dataDir), { recursive: true });
+  await rm(parent, { recursive: true });
 });
-
-let urls: string[] = [];
-
-async function startTwiceAtOnce(): Promise<void> {
-  // mkdtemp makes a folder that root's `nobody` can't enter; an operator's folder usually is open.
-  await chmod(path.dirname(dataDir), 0o755);
-  urls = await Promise.all([startInAnotherProcess(), startInAnotherProcess()]);
-}
 
 async function startInAnotherProcess(): Promise<string> {
   const module = JSON.stringify(path.join(import.meta.dirname, "embedded-postgres.ts"));
   const script = `import { startEmbeddedPostgres } from ${module};
     console.log((await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)}, fsync: false })).url);`;
-  const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
   const [code] = await once(child, "close");
@@ -59,7 +59,9 @@ test("two processes that start it at once share one server, which outlives both"
   assert.ok(first);
   assert.equal(second, first);
   assert.deepEqual(await findEmbeddedPostgres({ dataDir }), { url: first });
-  assert.deepEqual(await query(first, "SELECT current_database() AS name, lower('ÄÖ') AS folded"), [{ name: "openclaw", folded: "äö" }]);
+  assert.deepEqual(await query(first, "SELECT current_database() AS name, lower('ÄÖ') AS folded"), [
+    { name: "openclaw", folded: "äö" },
+  ]);
 });
 
 test("only its own user can read the password, and a wrong one is refused", async () => {
@@ -75,6 +77,7 @@ test("it starts again with its data and its port after it was killed", async () 
   await query(url, "CREATE TABLE kept AS SELECT 42 AS answer");
   await query(url, "CHECKPOINT");
   process.kill(await readPid(), "SIGKILL");
+  while (await findEmbeddedPostgres({ dataDir })) await setImmediate();
   const again = await startEmbeddedPostgres({ dataDir, fsync: false });
   assert.equal(again.url, url);
   assert.deepEqual(await query(url, "SELECT answer FROM kept"), [{ answer: 42 }]);

@@ -69,7 +69,8 @@ export async function stopEmbeddedPostgres(options: { dataDir: string }): Promis
   const binaries = await locateBinaries(account, cluster.dataDir);
   const args = ["stop", "--pgdata", cluster.data, "--mode=fast", "--wait", "--timeout=30"];
   const { output } = await runPg(binaries, account, { name: "pg_ctl", args });
-  if (readPostmaster(cluster)) throw upstream("embedded_postgres_stop", `The embedded PostgreSQL doesn't stop: ${output}`);
+  if (readPostmaster(cluster))
+    throw upstream("embedded_postgres_stop", `The embedded PostgreSQL doesn't stop: ${output}`);
 }
 
 /** One attempt; what pg_ctl said. Whether a server runs afterwards, this one's or another's, is to be looked up. */
@@ -80,7 +81,17 @@ async function tryStart(cluster: Cluster, binaries: Binaries, account: Account, 
   await removeStalePostmasterFile(cluster);
   const port = await freePort(state.port);
   const unsafe = fsync ? "" : " -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
-  const args = ["start", "--pgdata", cluster.data, "--log", cluster.log, "--wait", "--timeout=30", "-o", `-p ${port}${unsafe}`];
+  const args = [
+    "start",
+    "--pgdata",
+    cluster.data,
+    "--log",
+    cluster.log,
+    "--wait",
+    "--timeout=30",
+    "-o",
+    `-p ${port}${unsafe}`,
+  ];
   const { code, output } = await runPg(binaries, account, { name: "pg_ctl", args });
   if (code === 0) await rememberPort(cluster, state, port);
   return output;
@@ -141,7 +152,10 @@ async function startFailure(cluster: Cluster, said: string): Promise<UpstreamErr
     const start = Math.max(0, (await file.stat()).size - LOG_TAIL_BYTES);
     const { bytesRead, buffer } = await file.read(Buffer.alloc(LOG_TAIL_BYTES), 0, LOG_TAIL_BYTES, start);
     const tail = buffer.toString("utf8", 0, bytesRead);
-    return upstream("embedded_postgres_start", `The embedded PostgreSQL doesn't start: ${said}\n${cluster.log} ends with:\n${tail}`);
+    return upstream(
+      "embedded_postgres_start",
+      `The embedded PostgreSQL doesn't start: ${said}\n${cluster.log} ends with:\n${tail}`,
+    );
   } finally {
     await file.close();
   }

@@ -12,7 +12,11 @@ import { type ShadowOptions, withShadowDatabase } from "./shadow-database.ts";
 export type Migration = { name: string; sql: string; checksum: string };
 export type LedgerRow = { name: string; checksum: string; appliedAt: Date };
 
-export type Problem = { kind: "edited" | "missing-file" | "out-of-order" | "duplicate-number"; name: string; message: string };
+export type Problem = {
+  kind: "edited" | "missing-file" | "out-of-order" | "duplicate-number";
+  name: string;
+  message: string;
+};
 export type MigrationPlan = { pending: Migration[]; problems: Problem[] };
 
 export type Finding = { kind: Problem["kind"] | "pending" | "drift"; message: string; sql?: string };
@@ -48,7 +52,10 @@ export async function readMigrations(dir: string): Promise<Migration[]> {
 }
 
 /** What is left to apply, and every reason not to. `files` are in order, `ledger` in any. */
-export function planMigrations(files: readonly Migration[], ledger: readonly Pick<LedgerRow, "name" | "checksum">[]): MigrationPlan {
+export function planMigrations(
+  files: readonly Migration[],
+  ledger: readonly Pick<LedgerRow, "name" | "checksum">[],
+): MigrationPlan {
   const applied = new Map(ledger.map((row) => [row.name, row.checksum]));
   const known = new Set(files.map((file) => file.name));
   const newest = [...applied.keys()].sort().at(-1);
@@ -58,18 +65,34 @@ export function planMigrations(files: readonly Migration[], ledger: readonly Pic
     const checksum = applied.get(file.name);
     const found: Problem[] = [];
     if (previous && numberOf(previous.name) === numberOf(file.name)) {
-      found.push(problem("duplicate-number", file.name, `has the same number as ${previous.name}: give the newer one the next number`));
+      found.push(
+        problem(
+          "duplicate-number",
+          file.name,
+          `has the same number as ${previous.name}: give the newer one the next number`,
+        ),
+      );
     }
     if (checksum !== undefined && checksum !== file.checksum) {
-      found.push(problem("edited", file.name, "was edited after it had been applied: restore it, and put the change into a new file"));
+      found.push(
+        problem(
+          "edited",
+          file.name,
+          "was edited after it had been applied: restore it, and put the change into a new file",
+        ),
+      );
     }
     if (checksum === undefined && newest !== undefined && file.name < newest) {
-      found.push(problem("out-of-order", file.name, `comes before ${newest}, which is already applied: give it the next number`));
+      found.push(
+        problem("out-of-order", file.name, `comes before ${newest}, which is already applied: give it the next number`),
+      );
     }
     return found;
   });
   const gone = [...applied.keys()].filter((name) => !known.has(name)).sort();
-  const missing = gone.map((name) => problem("missing-file", name, "was applied, but its file is gone: restore it, or deploy the release that has it"));
+  const missing = gone.map((name) =>
+    problem("missing-file", name, "was applied, but its file is gone: restore it, or deploy the release that has it"),
+  );
   return { pending, problems: [...problems, ...missing] };
 }
 
@@ -79,14 +102,19 @@ export function planMigrations(files: readonly Migration[], ledger: readonly Pic
  * @throws ConflictError when files and ledger don't fit (nothing is applied then), or when a file fails, in which case
  * those before it stay applied; UpstreamError when PostgreSQL can't be reached.
  */
-export async function migrate(pool: pg.Pool, dir: string, options: { signal?: AbortSignal } = {}): Promise<{ applied: string[] }> {
+export async function migrate(
+  pool: pg.Pool,
+  dir: string,
+  options: { signal?: AbortSignal } = {},
+): Promise<{ applied: string[] }> {
   const files = await readMigrations(dir);
   const client = await connectTo(pool);
   try {
     await takeLock(client, options.signal);
     await client.query(LEDGER_SQL);
     const { pending, problems } = planMigrations(files, await readLedger(client));
-    if (problems.length > 0) throw new ConflictError("migrations_conflict", problems.map(({ message }) => message).join("\n"));
+    if (problems.length > 0)
+      throw new ConflictError("migrations_conflict", problems.map(({ message }) => message).join("\n"));
     // First, because our own files may refer to it.
     await installJobSchema(pool);
     for (const file of pending) {
@@ -110,8 +138,15 @@ export async function migrationStatus(pool: pg.Pool, dir: string): Promise<Migra
   const appliedAt = new Map(ledger.map((row) => [row.name, row.appliedAt]));
   const names = [...new Set([...files.map(({ name }) => name), ...appliedAt.keys()])].sort();
   return names.map((name) => {
-    const changed = problems.find((item) => item.name === name && (item.kind === "edited" || item.kind === "missing-file"));
-    const state = changed?.kind === "edited" || changed?.kind === "missing-file" ? changed.kind : appliedAt.has(name) ? "applied" : "pending";
+    const changed = problems.find(
+      (item) => item.name === name && (item.kind === "edited" || item.kind === "missing-file"),
+    );
+    const state =
+      changed?.kind === "edited" || changed?.kind === "missing-file"
+        ? changed.kind
+        : appliedAt.has(name)
+          ? "applied"
+          : "pending";
     return { name, state, appliedAt: appliedAt.get(name) };
   });
 }
@@ -143,13 +178,24 @@ export async function checkSchema(options: ShadowOptions & { dir: string }): Pro
   const { pending, problems } = planMigrations(files, ledger);
   const findings: Finding[] = [
     ...problems.map(({ kind, message }) => ({ kind, message })),
-    ...pending.map(({ name, sql }) => ({ kind: "pending" as const, message: `Migration ${name} is not applied yet.`, sql })),
+    ...pending.map(({ name, sql }) => ({
+      kind: "pending" as const,
+      message: `Migration ${name} is not applied yet.`,
+      sql,
+    })),
   ];
   // Without the file, nothing that it made could be told from drift.
   if (problems.some(({ kind }) => kind === "missing-file")) return findings;
 
   const applied = new Set(ledger.map(({ name }) => name));
-  return [...findings, ...(await findDrift(options, files.filter(({ name }) => applied.has(name)), live))];
+  return [
+    ...findings,
+    ...(await findDrift(
+      options,
+      files.filter(({ name }) => applied.has(name)),
+      live,
+    )),
+  ];
 }
 
 async function findDrift(options: ShadowOptions, files: readonly Migration[], live: Catalog): Promise<Finding[]> {
@@ -164,14 +210,22 @@ async function findDrift(options: ShadowOptions, files: readonly Migration[], li
     // Only a file that was edited can fail here; that is what the check is to find.
     if (!(error instanceof ConflictError)) throw error;
     const reason = error.message.replaceAll(/\s+/g, " ");
-    return [{ kind: "drift", message: `The live schema can't be compared, because the files don't make a schema any more: ${reason}` }];
+    return [
+      {
+        kind: "drift",
+        message: `The live schema can't be compared, because the files don't make a schema any more: ${reason}`,
+      },
+    ];
   }
 }
 
 async function apply(client: pg.PoolClient, file: Migration): Promise<void> {
   await client.query("BEGIN");
   await run(client, file);
-  await client.query("INSERT INTO public.schema_migrations (name, checksum) VALUES ($1, $2)", [file.name, file.checksum]);
+  await client.query("INSERT INTO public.schema_migrations (name, checksum) VALUES ($1, $2)", [
+    file.name,
+    file.checksum,
+  ]);
   await client.query("COMMIT");
 }
 
@@ -183,8 +237,11 @@ async function run(client: pg.ClientBase, { name, sql }: Migration): Promise<voi
     if (isConnectionFailure(error)) throw error;
     const line = error instanceof pg.DatabaseError && error.position ? lineAt(sql, Number(error.position)) : undefined;
     const where = line === undefined ? name : `${name}, line ${line}`;
-    const more = error instanceof pg.DatabaseError ? [error.detail, error.hint].filter(Boolean).map((text) => `\n${text}`) : [];
-    throw new ConflictError("migration_failed", `Migration ${where} failed: ${errorMessage(error)}${more.join("")}`, { cause: error });
+    const more =
+      error instanceof pg.DatabaseError ? [error.detail, error.hint].filter(Boolean).map((text) => `\n${text}`) : [];
+    throw new ConflictError("migration_failed", `Migration ${where} failed: ${errorMessage(error)}${more.join("")}`, {
+      cause: error,
+    });
   }
 }
 
@@ -195,14 +252,18 @@ function lineAt(sql: string, position: number): number {
 
 async function takeLock(client: pg.PoolClient, signal: AbortSignal | undefined): Promise<void> {
   for (;;) {
-    const { rows } = await client.query<{ taken: boolean }>("SELECT pg_try_advisory_lock($1) AS taken", [ADVISORY_LOCK]);
+    const { rows } = await client.query<{ taken: boolean }>("SELECT pg_try_advisory_lock($1) AS taken", [
+      ADVISORY_LOCK,
+    ]);
     if (rows[0]?.taken) return;
     await delay(LOCK_POLL_MS, undefined, { signal });
   }
 }
 
 async function readLedger(client: pg.ClientBase): Promise<LedgerRow[]> {
-  const found = await client.query<{ ledger: string | null }>("SELECT to_regclass('public.schema_migrations')::text AS ledger");
+  const found = await client.query<{ ledger: string | null }>(
+    "SELECT to_regclass('public.schema_migrations')::text AS ledger",
+  );
   if (found.rows[0]?.ledger == null) return [];
   const { rows } = await client.query<LedgerRow>(
     `SELECT name, checksum, applied_at AS "appliedAt" FROM public.schema_migrations ORDER BY name`,

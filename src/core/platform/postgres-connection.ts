@@ -16,7 +16,9 @@ export async function connectTo(pool: pg.Pool): Promise<pg.PoolClient> {
 /** Whether a query failed because the connection did, and not because of what it asked. */
 export function isConnectionFailure(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) return CONNECTION_STATES.test(error.code ?? "");
-  return error instanceof Error && /^(Connection terminated|Client has encountered a connection error)/.test(error.message);
+  return (
+    error instanceof Error && /^(Connection terminated|Client has encountered a connection error)/.test(error.message)
+  );
 }
 
 /** Says why PostgreSQL can't be used, without the URL, which holds a password. */

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import pg from "pg";
+import { createPool } from "./db.ts";
 import { ConfigError } from "./errors.ts";
 import { connectTo } from "./postgres-connection.ts";
 
@@ -54,7 +55,10 @@ async function useGivenDatabase<Result>(
 }
 
 /** Two checks with the same shadow database wait for one another here: the lock lasts as long as the session. */
-async function inTransaction<Result>(pool: pg.Pool, work: (shadow: pg.PoolClient, pool: pg.Pool) => Promise<Result>): Promise<Result> {
+async function inTransaction<Result>(
+  pool: pg.Pool,
+  work: (shadow: pg.PoolClient, pool: pg.Pool) => Promise<Result>,
+): Promise<Result> {
   const client = await connectTo(pool);
   try {
     await client.query("SELECT pg_advisory_lock(hashtext('openclaw shadow'))");
@@ -66,9 +70,8 @@ async function inTransaction<Result>(pool: pg.Pool, work: (shadow: pg.PoolClient
 }
 
 async function withPool<Result>(url: string, work: (pool: pg.Pool) => Promise<Result>): Promise<Result> {
-  const pool = new pg.Pool({ connectionString: url, max: 4, connectionTimeoutMillis: 10_000, application_name: "openclaw-shadow" });
   // A connection that breaks while idle is replaced by the pool; one in use fails its query.
-  pool.on("error", () => undefined);
+  const pool = createPool({ url, max: 4, applicationName: "openclaw-shadow", onIdleError: () => undefined });
   try {
     return await work(pool);
   } finally {

@@ -1,0 +1,110 @@
+/** `npm test [-- files, folders or node's options]`: all tests, with a PostgreSQL and a Redis of their own. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { globSync, statSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { setTimeout as delay } from "node:timers/promises";
+import { packageRoot } from "../src/core/platform/package-root.ts";
+import { withTestCluster } from "./test-cluster.ts";
+
+const REDIS_START_MS = 10_000;
+
+const interrupt = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(name));
+process.chdir(packageRoot());
+
+const built = await run(["scripts/build.ts"], {});
+process.exitCode = built === 0 ? await withTestCluster(runTests) : built;
+if (interrupt.signal.aborted) process.exitCode = 130;
+
+async function runTests({ adminUrl, template }: { adminUrl: string; template: string }): Promise<number> {
+  const redis = await startRedis();
+  try {
+    if (redis === undefined)
+      console.error("*** No redis-server on PATH: the tests against Redis (*.redis.test.ts) are left out. ***");
+    const options = process.argv.slice(2).filter((argument) => argument.startsWith("-"));
+    const files = findFiles(
+      process.argv.slice(2).filter((argument) => !argument.startsWith("-")),
+      redis !== undefined,
+    );
+    if (files.length === 0) {
+      console.error("No test file matches.");
+      return 1;
+    }
+    const loader = files.some((file) => file.endsWith(".tsx")) ? ["--import", "tsx"] : [];
+    const reporter = options.some((option) => option.startsWith("--test-reporter")) ? [] : ["--test-reporter=spec"];
+    return await run([...loader, "--test", "--test-concurrency=2", ...reporter, ...options, ...files], {
+      OPENCLAW_TEST_DATABASE_URL: adminUrl,
+      OPENCLAW_TEST_TEMPLATE: template,
+      ...(redis === undefined ? {} : { OPENCLAW_TEST_REDIS_URL: redis.url }),
+    });
+  } finally {
+    redis?.child.kill("SIGKILL");
+  }
+}
+
+function findFiles(wanted: readonly string[], withRedis: boolean): string[] {
+  const patterns = wanted.length > 0 ? wanted.map(toPattern) : ["src/**/*.test.{ts,tsx}", "tests/**/*.test.{ts,tsx}"];
+  return globSync(patterns)
+    .filter((file) => withRedis || !file.endsWith(".redis.test.ts"))
+    .sort();
+}
+
+function toPattern(wanted: string): string {
+  return statSync(wanted, { throwIfNoEntry: false })?.isDirectory() ? `${wanted}/**/*.test.{ts,tsx}` : wanted;
+}
+
+/** Runs Node to its end; its exit code. An interrupted child is given time to clean up. */
+async function run(args: readonly string[], variables: Record<string, string>): Promise<number> {
+  if (interrupt.signal.aborted) return 130;
+  const child = spawn(process.execPath, args, { stdio: "inherit", env: { ...process.env, ...variables } });
+  const stop = () => child.kill("SIGTERM");
+  interrupt.signal.addEventListener("abort", stop);
+  try {
+    const [code] = await once(child, "exit");
+    return typeof code === "number" ? code : 1;
+  } finally {
+    interrupt.signal.removeEventListener("abort", stop);
+  }
+}
+
+/** Undefined when there is no redis-server. */
+async function startRedis(): Promise<{ url: string; child: ChildProcess } | undefined> {
+  const port = await freePort();
+  const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir()];
+  const child = spawn("redis-server", args, { stdio: "ignore" });
+  const missing = await Promise.race([
+    once(child, "spawn").then(() => false),
+    once(child, "error").then(() => true),
+  ]).catch(() => true);
+  if (missing) return undefined;
+  for (const deadline = performance.now() + REDIS_START_MS; !(await answers(port)); await delay(20)) {
+    if (child.exitCode !== null || performance.now() > deadline)
+      throw new Error(`redis-server doesn't start on port ${port}`);
+  }
+  return { url: `redis://127.0.0.1:${port}`, child };
+}
+
+async function answers(port: number): Promise<boolean> {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    // Not yet.
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("a TCP listener without a port");
+  return address.port;
+}
