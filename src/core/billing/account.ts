@@ -16,9 +16,7 @@ export async function findBillings(db: Db, tenantIds: readonly TenantId[]): Prom
   const byTenant = Map.groupBy(subscriptions, (row) => row.tenantId);
   return new Map(
     accounts.map(({ tenantId, stripeCustomerId, blockedChargeId }) => {
-      const subscription = chooseSubscription(
-        (byTenant.get(tenantId) ?? []).map(({ tenantId: _, updatedAt: __, ...facts }) => facts),
-      );
+      const subscription = chooseSubscription(byTenant.get(tenantId) ?? []);
       const awaitingPayment = subscription?.firstPayment === "awaiting";
       return [tenantId, { stripeCustomerId, blockedChargeId, awaitingPayment, subscription }];
     }),

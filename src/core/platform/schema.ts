@@ -10,6 +10,18 @@ export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
   ? ColumnType<S, I | undefined, U>
   : ColumnType<T, T | undefined, T>;
 
+export type Json = JsonValue;
+
+export type JsonArray = JsonValue[];
+
+export type JsonObject = {
+  [x: string]: JsonValue | undefined;
+};
+
+export type JsonPrimitive = boolean | number | string | null;
+
+export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
+
 export interface AuditLog {
   action: string;
   actor: string;
@@ -30,6 +42,69 @@ export interface Daemons {
   startedAt: Generated<Date>;
   version: string;
   workerIds: Generated<string[]>;
+}
+
+export interface GraphileWorkerJobs {
+  attempts: number | null;
+  createdAt: Date | null;
+  flags: ColumnType<unknown, string, string> | null;
+  id: number | null;
+  key: string | null;
+  lastError: string | null;
+  lockedAt: Date | null;
+  lockedBy: string | null;
+  maxAttempts: number | null;
+  priority: number | null;
+  queueName: string | null;
+  revision: number | null;
+  runAt: Date | null;
+  taskIdentifier: string | null;
+  updatedAt: Date | null;
+}
+
+export interface GraphileWorkerMigrations {
+  breaking: Generated<boolean>;
+  id: number;
+  ts: Generated<Date>;
+}
+
+export interface GraphileWorkerPrivateJobQueues {
+  id: Generated<number>;
+  isAvailable: Generated<boolean>;
+  lockedAt: Date | null;
+  lockedBy: string | null;
+  queueName: string;
+}
+
+export interface GraphileWorkerPrivateJobs {
+  attempts: Generated<number>;
+  createdAt: Generated<Date>;
+  flags: ColumnType<unknown, string, string> | null;
+  id: Generated<number>;
+  isAvailable: Generated<boolean>;
+  jobQueueId: number | null;
+  key: string | null;
+  lastError: string | null;
+  lockedAt: Date | null;
+  lockedBy: string | null;
+  maxAttempts: Generated<number>;
+  payload: Generated<Json>;
+  priority: Generated<number>;
+  revision: Generated<number>;
+  runAt: Generated<Date>;
+  taskId: number;
+  updatedAt: Generated<Date>;
+}
+
+export interface GraphileWorkerPrivateKnownCrontabs {
+  identifier: string;
+  knownSince: Date;
+  lastExecution: Date | null;
+}
+
+export interface GraphileWorkerPrivateTasks {
+  id: Generated<number>;
+  identifier: string;
 }
 
 export interface IdempotencyKeys {
@@ -97,6 +172,26 @@ export interface StripeEvents {
   type: string;
 }
 
+export interface StripeSubscriptions {
+  cancelAtPeriodEnd: Generated<boolean>;
+  currentPeriodEnd: Date | null;
+  customerId: string | null;
+  firstPayment: "awaiting" | "failed" | "paid" | null;
+  id: string;
+  invoiceAsOf: Date | null;
+  invoiceEventId: string | null;
+  lastPaidAt: Date | null;
+  nextPaymentAttempt: Date | null;
+  paymentFailedAt: Date | null;
+  priceId: string | null;
+  startedAt: Date;
+  status: "incomplete" | "incomplete_expired" | "trialing" | "active" | "past_due" | "canceled" | "unpaid" | "paused" | null;
+  statusAsOf: Date | null;
+  statusEventId: string | null;
+  tenantId: TenantId;
+  updatedAt: Date;
+}
+
 export interface TelegramDeadLetters {
   acceptedAt: Date;
   body: Buffer;
@@ -108,6 +203,13 @@ export interface TelegramDeadLetters {
   seq: number;
   tenantId: TenantId | null;
   updateId: number;
+}
+
+export interface TelegramKnownIds {
+  id: string;
+  kind: string;
+  seenAt: Date;
+  tenantId: TenantId;
 }
 
 export interface TelegramNotices {
@@ -131,19 +233,8 @@ export interface TelegramUpdates {
 }
 
 export interface TenantBilling {
-  awaitingPayment: Generated<boolean>;
   blockedChargeId: string | null;
-  cancelAtPeriodEnd: Generated<boolean>;
-  currentPeriodEnd: Date | null;
-  invoiceAsOf: Date | null;
-  lastPaidAt: Date | null;
-  nextPaymentAttempt: Date | null;
-  paymentFailedAt: Date | null;
-  priceId: string | null;
   stripeCustomerId: string | null;
-  subscriptionAsOf: Date | null;
-  subscriptionId: string | null;
-  subscriptionStatus: "incomplete" | "incomplete_expired" | "trialing" | "active" | "past_due" | "canceled" | "unpaid" | "paused" | null;
   tenantId: TenantId;
   updatedAt: Date;
 }
@@ -180,6 +271,12 @@ export interface Tenants {
 export interface DB {
   auditLog: AuditLog;
   daemons: Daemons;
+  "graphileWorker.jobs": GraphileWorkerJobs;
+  "graphileWorker.migrations": GraphileWorkerMigrations;
+  "graphileWorker.PrivateJobQueues": GraphileWorkerPrivateJobQueues;
+  "graphileWorker.PrivateJobs": GraphileWorkerPrivateJobs;
+  "graphileWorker.PrivateKnownCrontabs": GraphileWorkerPrivateKnownCrontabs;
+  "graphileWorker.PrivateTasks": GraphileWorkerPrivateTasks;
   idempotencyKeys: IdempotencyKeys;
   linkTokens: LinkTokens;
   routerShards: RouterShards;
@@ -187,7 +284,9 @@ export interface DB {
   runtimes: Runtimes;
   stamps: Stamps;
   stripeEvents: StripeEvents;
+  stripeSubscriptions: StripeSubscriptions;
   telegramDeadLetters: TelegramDeadLetters;
+  telegramKnownIds: TelegramKnownIds;
   telegramNotices: TelegramNotices;
   telegramUpdates: TelegramUpdates;
   tenantBilling: TenantBilling;

@@ -25,7 +25,7 @@ test("a stranger that got the pid of a runtime is neither taken for it nor stopp
   const tenantId = someTenantId();
   await driver.ensure(spec(tenantId, 1));
   await untilState(driver, tenantId, "running");
-  process.kill(await onlyProcessOf(root, tenantId), "SIGKILL");
+  await driver.sleep(tenantId);
   const stranger = spawn("/bin/sh", ["-c", "read -r line"], { detached: true, stdio: ["pipe", "ignore", "ignore"] });
   t.after(() => stranger.stdin.end());
   await once(stranger, "spawn");
@@ -40,5 +40,9 @@ test("a stranger that got the pid of a runtime is neither taken for it nor stopp
   };
   await writeProcess(tenantPaths(root, tenantId), known);
   assert.equal((await driver.sleep(tenantId)).state, "asleep");
+  await writeProcess(tenantPaths(root, tenantId), known);
+  await driver.wake(tenantId);
+  await untilState(driver, tenantId, "running");
+  assert.notEqual(await onlyProcessOf(root, tenantId), stranger.pid);
   assert.ok(await identify(stranger.pid));
 });

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { loadConfig } from "./config.ts";
+import { ConfigError } from "./errors.ts";
+
+test("an empty environment gives a working local configuration", () => {
+  const { config, secrets } = loadConfig({}, "/srv");
+  assert.equal(config.dataDir, "/srv/.openclaw");
+  assert.deepEqual(config.database, { kind: "embedded" });
+  assert.deepEqual(config.http.publicListen, { host: "127.0.0.1", port: 8080 });
+  assert.equal(config.runtime.driver, "local");
+  assert.equal(config.router.rateLimitPerMinute, 30);
+  assert.deepEqual(secrets.stripeWebhookSecrets, []);
+});
+
+test("all problems come at once, each naming its variable and what is expected", () => {
+  const env = {
+    DATABASE_URL: "mysql://db",
+    OPENCLAW_PUBLIC_LISTEN: "8080",
+    OPENCLAW_RUNTIME: "docker",
+    OPENCLAW_TRIAL_DAYS: "-1",
+    TELEGRAM_BOT_TOKEN: "hunter2",
+    OPENCLAW_LOG_LEVEL: "loud",
+  };
+  assert.throws(
+    () => loadConfig(env),
+    (error) => {
+      assert.ok(error instanceof ConfigError);
+      assert.deepEqual(
+        error.problems.map((problem) => problem.split(" ")[0]),
+        ["OPENCLAW_RUNTIME", "DATABASE_URL", "OPENCLAW_PUBLIC_LISTEN", "OPENCLAW_TRIAL_DAYS", "OPENCLAW_LOG_LEVEL", "TELEGRAM_BOT_TOKEN"],
+      );
+      for (const problem of error.problems) assert.match(problem, /expected /);
+      return true;
+    },
+  );
+});
+
+test("a secret that looks wrong is not repeated in the message (F90)", () => {
+  assert.throws(
+    () => loadConfig({ TELEGRAM_BOT_TOKEN: "hunter2", DATABASE_URL: "mysql://user:hunter2@db" }),
+    (error) => error instanceof ConfigError && !error.message.includes("hunter2"),
+  );
+});
+
+test("an empty variable counts as unset, so that no secret is ever empty (F92)", () => {
+  const { secrets } = loadConfig({ TELEGRAM_WEBHOOK_SECRET: "", STRIPE_WEBHOOK_SECRET: " " });
+  assert.equal(secrets.telegramWebhookSecret, undefined);
+  assert.deepEqual(secrets.stripeWebhookSecrets, []);
+});
+
+test("several webhook secrets are accepted during a roll", () => {
+  assert.deepEqual(loadConfig({ STRIPE_WEBHOOK_SECRET: "whsec_a, whsec_b" }).secrets.stripeWebhookSecrets, ["whsec_a", "whsec_b"]);
+});
+
+test("a configuration can't be changed after it was read, and holds no secret", () => {
+  const { config } = loadConfig({ STRIPE_SECRET_KEY: "sk_test_hunter2", ANTHROPIC_API_KEY: "hunter2" });
+  assert.throws(() => Object.assign(config.http, { metricsToken: "x" }), TypeError);
+  assert.equal(JSON.stringify(config).includes("hunter2"), false);
+});
+
+test("an IPv6 address and port 0 are fine to listen on", () => {
+  assert.deepEqual(loadConfig({ OPENCLAW_PUBLIC_LISTEN: "[::1]:0" }).config.http.publicListen, { host: "::1", port: 0 });
+});
