@@ -9,10 +9,9 @@ import { chooseSubscription } from "./subscription.ts";
 /** What is known of each tenant's payments; a tenant that never came near Stripe is missing. */
 export async function findBillings(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, Billing>> {
   if (tenantIds.length === 0) return new Map();
-  const [accounts, subscriptions] = await Promise.all([
-    store.listAccounts(db, tenantIds),
-    store.listSubscriptions(db, tenantIds),
-  ]);
+  // One after the other: in a transaction they share a connection.
+  const accounts = await store.listAccounts(db, tenantIds);
+  const subscriptions = await store.listSubscriptions(db, tenantIds);
   const byTenant = Map.groupBy(subscriptions, (row) => row.tenantId);
   return new Map(
     accounts.map(({ tenantId, stripeCustomerId, blockedChargeId }) => {

@@ -175,7 +175,9 @@ async function liveThrough(order: readonly number[], batchSize: number, suffix: 
   for (let start = 0; start < order.length; start += batchSize) {
     await deliver(...order.slice(start, start + batchSize).flatMap((index) => events[index] ?? []));
   }
-  const billing = JSON.stringify(await findBilling(database.db, tenantId)).replaceAll(`_${suffix}"`, '"');
+  const billing = JSON.stringify(await findBilling(database.db, tenantId))
+    .replaceAll(`_${suffix}"`, '"')
+    .replaceAll(tenantId, "tenant");
   // Ids of events differ from life to life; which event is in force shows in its time.
   return {
     billing: billing.replaceAll(/evt_\w+/g, "evt"),
