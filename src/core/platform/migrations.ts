@@ -247,7 +247,11 @@ async function run(client: pg.ClientBase, { name, sql }: Migration): Promise<voi
 
 /** PostgreSQL counts characters, from 1. */
 function lineAt(sql: string, position: number): number {
-  return [...sql].slice(0, position - 1).filter((character) => character === "\n").length + 1;
+  return (
+    Array.from(sql)
+      .slice(0, position - 1)
+      .filter((character) => character === "\n").length + 1
+  );
 }
 
 async function takeLock(client: pg.PoolClient, signal: AbortSignal | undefined): Promise<void> {
