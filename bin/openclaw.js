@@ -18,7 +18,9 @@ if (major > 22 || (major === 22 && minor >= 18)) {
   const pinned = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
   if (existsSync(pinned)) handOver(pinned);
   else {
-    console.error(`openclaw needs Node 22.18 or newer, this is ${process.versions.node}. Run \`npm ci\` in the project: it brings Node 24.`);
+    console.error(
+      `openclaw needs Node 22.18 or newer, this is ${process.versions.node}. Run \`npm ci\` in the project: it brings Node 24.`,
+    );
     process.exitCode = 3;
   }
 }

@@ -4,7 +4,9 @@ import path from "node:path";
 import { build, type BuildOptions } from "esbuild";
 
 const root = path.resolve(import.meta.dirname, "..");
-const manifest = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as { dependencies: Record<string, string> };
+const manifest = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as {
+  dependencies: Record<string, string>;
+};
 
 /** Small, and on the path of every command: bundled, they load three times faster. The rest stays in node_modules. */
 const BUNDLED = ["commander", "kysely", "pg", "pino", "zod", "cli-table3"];
@@ -21,7 +23,9 @@ const options = {
   logLevel: "warning",
   external: [...Object.keys(manifest.dependencies).filter((name) => !BUNDLED.includes(name)), "pg-native"],
   // Bundled CommonJS packages call require().
-  banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+  banner: {
+    js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+  },
 } satisfies BuildOptions;
 await build({ ...options, entryPoints: { main: "src/commands/main.ts" }, splitting: true });
 // Apart and whole: it is copied to where a tenant's user can read it, without the rest of dist/.

@@ -11,7 +11,10 @@ export const COMMANDS: Group = {
       description: "try the whole path on this machine, without any account",
       load: () => import("./quickstart.ts"),
     },
-    daemon: { description: "serve webhooks, route messages, do the background work", load: () => import("./daemon.ts") },
+    daemon: {
+      description: "serve webhooks, route messages, do the background work",
+      load: () => import("./daemon.ts"),
+    },
     migrate: { description: "apply or check the database migrations", load: () => import("./migrate.ts") },
     tenant: {
       description: "create and look after tenants",
@@ -25,7 +28,10 @@ export const COMMANDS: Group = {
         provision: { description: "bring the tenant's runtime up", load: () => import("./tenant/provision.ts") },
         suspend: { description: "put the tenant to sleep until resumed", load: () => import("./tenant/suspend.ts") },
         resume: { description: "lift a suspension", load: () => import("./tenant/resume.ts") },
-        deprovision: { description: "remove the tenant's runtime and keys", load: () => import("./tenant/deprovision.ts") },
+        deprovision: {
+          description: "remove the tenant's runtime and keys",
+          load: () => import("./tenant/deprovision.ts"),
+        },
         events: { description: "what happened to a tenant, and why", load: () => import("./tenant/events.ts") },
         logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
       },

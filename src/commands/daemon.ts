@@ -36,6 +36,7 @@ export function command(): Command {
 function parseRoles(text: string): Role[] {
   const roles = text.split(",").map((word) => ROLES.find((role) => role === word.trim()));
   const known = roles.filter((role) => role !== undefined);
-  if (known.length < roles.length) throw new InvalidArgumentError(`It must be some of ${ROLES.join(", ")}, separated by commas.`);
+  if (known.length < roles.length)
+    throw new InvalidArgumentError(`It must be some of ${ROLES.join(", ")}, separated by commas.`);
   return [...new Set(known)];
 }

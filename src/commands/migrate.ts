@@ -55,6 +55,10 @@ async function check({ pool, databaseUrl, config }: Store, folder: string, { jso
   const findings = await checkSchema({ pool, url: databaseUrl, shadowUrl: config.shadowDatabaseUrl, dir: folder });
   if (findings.length === 0) return json ? printJson({ findings }) : say("Migrations, ledger and schema agree.");
   if (json) printJson({ findings });
-  else for (const { message, sql } of findings) printLine(sql === undefined ? `-- ${message}` : `-- ${message}\n${sql}`);
-  throw new FindingError("schema_differs", `${findings.length} ${findings.length === 1 ? "thing differs" : "things differ"}.`);
+  else
+    for (const { message, sql } of findings) printLine(sql === undefined ? `-- ${message}` : `-- ${message}\n${sql}`);
+  throw new FindingError(
+    "schema_differs",
+    `${findings.length} ${findings.length === 1 ? "thing differs" : "things differ"}.`,
+  );
 }

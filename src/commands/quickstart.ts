@@ -57,14 +57,35 @@ async function runQuickstart(dataDir: string, { exit, json }: { exit: boolean; j
       () => migrate(store.pool, path.join(packageRoot(), "migrations")),
       ({ applied }) => (applied.length === 0 ? "current" : `${applied.length} applied`),
     );
-    const daemon = await steps.run("daemon", () => startDaemonProcess(dataDir, env), ({ publicUrl }) => publicUrl);
+    const daemon = await steps.run(
+      "daemon",
+      () => startDaemonProcess(dataDir, env),
+      ({ publicUrl }) => publicUrl,
+    );
     opened.push(() => stopRuntime(store), daemon.stop);
-    const tenant = await steps.run("tenant", () => findOrCreateTenant(store, own), ({ slug, id }) => `${slug} (${id})`);
+    const tenant = await steps.run(
+      "tenant",
+      () => findOrCreateTenant(store, own),
+      ({ slug, id }) => `${slug} (${id})`,
+    );
     await steps.run("signed Stripe checkout event accepted", () => postCheckout(store, daemon, own, tenant));
     await steps.run("runtime healthy", () => untilActive(store, tenant));
-    const reply = await steps.run("Telegram update answered", () => converse(store, daemon, telegram, own), (text) => JSON.stringify(text));
+    const reply = await steps.run(
+      "Telegram update answered",
+      () => converse(store, daemon, telegram, own),
+      (text) => JSON.stringify(text),
+    );
     const totalMs = Math.round(performance.now() - begun);
-    if (json) printJson({ ok: true, totalMs, dataDir, publicUrl: daemon.publicUrl, tenant: tenant.id, reply, steps: steps.done });
+    if (json)
+      printJson({
+        ok: true,
+        totalMs,
+        dataDir,
+        publicUrl: daemon.publicUrl,
+        tenant: tenant.id,
+        reply,
+        steps: steps.done,
+      });
     else say(`\nAll of it works, in ${(totalMs / 1_000).toFixed(1)} s.`);
     if (!exit) {
       if (!json) say(whatNext(dataDir, daemon));
@@ -81,7 +102,12 @@ async function findOrCreateTenant(store: Store, own: QuickstartSettings): Promis
 }
 
 /** A checkout of the tenant, completed and paid, as Stripe would post it: signed with the webhook's secret. */
-async function postCheckout({ clock }: Store, daemon: DaemonProcess, own: QuickstartSettings, tenant: Tenant): Promise<void> {
+async function postCheckout(
+  { clock }: Store,
+  daemon: DaemonProcess,
+  own: QuickstartSettings,
+  tenant: Tenant,
+): Promise<void> {
   const created = Math.floor(clock.now().getTime() / 1_000);
   const payload = JSON.stringify({
     id: `evt_quickstart_${created}`,
@@ -112,20 +138,41 @@ async function untilActive(store: Store, { id }: Tenant): Promise<void> {
   await waitWhile(store, id, "pending", PROVISION_TIMEOUT_MS);
   const tenant = await waitWhile(store, id, "provisioning", PROVISION_TIMEOUT_MS);
   if (tenant.status === "active") return;
-  throw new UpstreamError("provisioning_failed", `the tenant is ${tenant.status}: ${tenant.statusReason ?? "no reason recorded"}`, {
-    service: "runtime",
-    retryable: true,
-  });
+  throw new UpstreamError(
+    "provisioning_failed",
+    `the tenant is ${tenant.status}: ${tenant.statusReason ?? "no reason recorded"}`,
+    {
+      service: "runtime",
+      retryable: true,
+    },
+  );
 }
 
 /** Says hello in the tenant's chat and gives what the assistant answers. */
-async function converse({ clock }: Store, daemon: DaemonProcess, telegram: TelegramServer, own: QuickstartSettings): Promise<string> {
+async function converse(
+  { clock }: Store,
+  daemon: DaemonProcess,
+  telegram: TelegramServer,
+  own: QuickstartSettings,
+): Promise<string> {
   const now = clock.now().getTime();
   const from = { id: own.chatId, is_bot: false, first_name: "You", language_code: "en" };
-  const message = { message_id: now % 1_000_000_000, date: Math.floor(now / 1_000), from, chat: { id: own.chatId, type: "private" }, text: "Hello!" };
-  const answered = telegram.waitFor((call) => call.method === "sendMessage", REPLY_TIMEOUT_MS).catch((error: unknown) => {
-    throw new TimeoutError("no_reply", `no reply within ${REPLY_TIMEOUT_MS / 1_000} s; see daemon.log in the data folder`, { cause: error });
-  });
+  const message = {
+    message_id: now % 1_000_000_000,
+    date: Math.floor(now / 1_000),
+    from,
+    chat: { id: own.chatId, type: "private" },
+    text: "Hello!",
+  };
+  const answered = telegram
+    .waitFor((call) => call.method === "sendMessage", REPLY_TIMEOUT_MS)
+    .catch((error: unknown) => {
+      throw new TimeoutError(
+        "no_reply",
+        `no reply within ${REPLY_TIMEOUT_MS / 1_000} s; see daemon.log in the data folder`,
+        { cause: error },
+      );
+    });
   await post(`${daemon.publicUrl}/webhooks/telegram`, JSON.stringify({ update_id: now, message }), {
     "x-telegram-bot-api-secret-token": own.telegramWebhookSecret,
   });
@@ -133,10 +180,17 @@ async function converse({ clock }: Store, daemon: DaemonProcess, telegram: Teleg
 }
 
 async function post(url: string, body: string, headers: Record<string, string>): Promise<void> {
-  const response = await request(url, { method: "POST", body, headers: { "content-type": "application/json", ...headers } });
+  const response = await request(url, {
+    method: "POST",
+    body,
+    headers: { "content-type": "application/json", ...headers },
+  });
   const text = await response.body.text();
   if (response.statusCode === 200) return;
-  throw new UpstreamError("daemon_refused", `the daemon answered ${response.statusCode}: ${text}`, { service: "daemon", retryable: false });
+  throw new UpstreamError("daemon_refused", `the daemon answered ${response.statusCode}: ${text}`, {
+    service: "daemon",
+    retryable: false,
+  });
 }
 
 /** Nothing is left running: the next run wakes the runtime again, as a message would. */
@@ -166,7 +220,10 @@ function untilStopped(daemon: DaemonProcess): Promise<void> {
   process.once("SIGINT", stopped.resolve);
   process.once("SIGTERM", stopped.resolve);
   const gone = daemon.ended.then(() => {
-    throw new UpstreamError("daemon_ended", "the daemon ended by itself; see daemon.log in the data folder", { service: "daemon", retryable: true });
+    throw new UpstreamError("daemon_ended", "the daemon ended by itself; see daemon.log in the data folder", {
+      service: "daemon",
+      retryable: true,
+    });
   });
   return Promise.race([stopped.promise, gone]);
 }

@@ -27,7 +27,9 @@ const INVALID_SCHEMA = "3F000";
 export function explainDatabaseError(error: unknown): unknown {
   if (error instanceof pg.DatabaseError) {
     if ([UNDEFINED_TABLE, UNDEFINED_COLUMN, UNDEFINED_FUNCTION, INVALID_SCHEMA].includes(error.code ?? "")) {
-      return new ConfigError("not_migrated", ["the database is not migrated to this version; run: openclaw migrate"], { cause: error });
+      return new ConfigError("not_migrated", ["the database is not migrated to this version; run: openclaw migrate"], {
+        cause: error,
+      });
     }
     // Classes 08 (connection), 28 (authorization), 3D (no such database), 53 (resources), 57 (shutdown, starting up).
     if (/^(08|28|3D|53|57)/.test(error.code ?? "")) return unreachable(error);
@@ -36,7 +38,10 @@ export function explainDatabaseError(error: unknown): unknown {
   if (error instanceof Error && "code" in error && /^E(CONN|NOTFOUND|HOST|NET|TIMEDOUT|AI_)/.test(String(error.code))) {
     return unreachable(error);
   }
-  if (error instanceof Error && /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message)) {
+  if (
+    error instanceof Error &&
+    /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message)
+  ) {
     return unreachable(error);
   }
   return error;
@@ -44,10 +49,15 @@ export function explainDatabaseError(error: unknown): unknown {
 
 function unreachable(cause: Error): UpstreamError {
   // A refused connection to a name with several addresses has an empty message and the reasons inside.
-  const reason = cause instanceof AggregateError ? cause.errors.map((inner: Error) => inner.message).join("; ") : cause.message;
-  return new UpstreamError("database_unreachable", `the database can't be used: ${reason}. Check DATABASE_URL and the server.`, {
-    service: "postgres",
-    retryable: true,
-    cause,
-  });
+  const reason =
+    cause instanceof AggregateError ? cause.errors.map((inner: Error) => inner.message).join("; ") : cause.message;
+  return new UpstreamError(
+    "database_unreachable",
+    `the database can't be used: ${reason}. Check DATABASE_URL and the server.`,
+    {
+      service: "postgres",
+      retryable: true,
+      cause,
+    },
+  );
 }

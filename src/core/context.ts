@@ -39,7 +39,9 @@ export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runti
 /** Finds the database, starting the embedded one if need be, and opens a pool that connects on first use. */
 export async function openStore(config: Config, secrets: Secrets, log: Log, overrides: Overrides = {}): Promise<Store> {
   const databaseUrl =
-    config.database.kind === "url" ? config.database.url : (await startEmbeddedPostgres({ dataDir: config.dataDir })).url;
+    config.database.kind === "url"
+      ? config.database.url
+      : (await startEmbeddedPostgres({ dataDir: config.dataDir })).url;
   const pool = createPool({
     url: databaseUrl,
     max: overrides.poolSize ?? 4,
@@ -61,7 +63,12 @@ export async function openStore(config: Config, secrets: Secrets, log: Log, over
 }
 
 /** Builds every dependency in order; `close` releases them in reverse. Runtimes are not stopped by it. */
-export async function createContext(config: Config, secrets: Secrets, log: Log, overrides: Overrides = {}): Promise<Context> {
+export async function createContext(
+  config: Config,
+  secrets: Secrets,
+  log: Log,
+  overrides: Overrides = {},
+): Promise<Context> {
   const store = await openStore(config, secrets, log, { poolSize: 16, ...overrides });
   const vault = openVault(config, secrets);
   const runtimes = overrides.runtimes ?? (await openRuntimes(config, vault, log));
@@ -86,14 +93,18 @@ export function runtimesFolder(config: Config): string {
 
 function openVault(config: Config, secrets: Secrets): Vault {
   if (config.vault.kind === "azure") {
-    throw new ConfigError("vault_unsupported", ["OPENCLAW_VAULT=azure is not available in this version; use OPENCLAW_VAULT=file"]);
+    throw new ConfigError("vault_unsupported", [
+      "OPENCLAW_VAULT=azure is not available in this version; use OPENCLAW_VAULT=file",
+    ]);
   }
   return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
 }
 
 async function openRuntimes(config: Config, vault: Vault, log: Log): Promise<RuntimeDriver> {
   if (config.runtime.driver === "azure") {
-    throw new ConfigError("driver_unsupported", ["OPENCLAW_RUNTIME=azure is not available in this version; use OPENCLAW_RUNTIME=local"]);
+    throw new ConfigError("driver_unsupported", [
+      "OPENCLAW_RUNTIME=azure is not available in this version; use OPENCLAW_RUNTIME=local",
+    ]);
   }
   const { createLocalDriver } = await import("./adapters/runtime/local/local-driver.ts");
   return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log });

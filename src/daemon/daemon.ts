@@ -40,7 +40,14 @@ type Parts = {
   isSignedOn: boolean;
 };
 
-type Daemon = { id: DaemonId; ctx: Context; roles: readonly Role[]; metrics: Metrics; migrationsFolder: string; parts: Parts };
+type Daemon = {
+  id: DaemonId;
+  ctx: Context;
+  roles: readonly Role[];
+  metrics: Metrics;
+  migrationsFolder: string;
+  parts: Parts;
+};
 
 /**
  * Serves until `signal` aborts, then stops accepting, finishes what is under way, gives its leases back and returns.
@@ -103,9 +110,14 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
   const { ctx, parts } = daemon;
   const token = ctx.secrets.telegramBotToken;
   if (token === undefined) return undefined;
-  const lanes = { offer: (entry: Parameters<Router["lanes"]["offer"]>[0]) => parts.router?.lanes.offer(entry) ?? false };
+  const lanes = {
+    offer: (entry: Parameters<Router["lanes"]["offer"]>[0]) => parts.router?.lanes.offer(entry) ?? false,
+  };
   // A bot's id is the number before the colon of its token.
-  return createAcceptor({ pool: openPool(daemon, 2), clock: ctx.clock, log: ctx.log, botId: Number.parseInt(token, 10) }, lanes);
+  return createAcceptor(
+    { pool: openPool(daemon, 2), clock: ctx.clock, log: ctx.log, botId: Number.parseInt(token, 10) },
+    lanes,
+  );
 }
 
 async function startWorker(daemon: Daemon, internalUrl: string): Promise<void> {
@@ -165,7 +177,8 @@ async function stop({ id, ctx, parts }: Daemon): Promise<void> {
   await parts.jobs?.stop();
   await parts.router?.stop();
   await parts.gateway?.close();
-  if (parts.isSignedOn) await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));
+  if (parts.isSignedOn)
+    await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));
   for (const pool of parts.pools) await pool.end();
   await ctx.close();
 }

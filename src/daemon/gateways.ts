@@ -2,7 +2,13 @@ import type { FastifyInstance } from "fastify";
 import { findEntitlement } from "../core/billing/billing.ts";
 import type { Context } from "../core/context.ts";
 import { findCredential } from "../core/orchestrator/orchestrator.ts";
-import { createRuntimeAuth, ownsId, registerBotApiGateway, registerModelGateway, rememberIds } from "../core/router/router.ts";
+import {
+  createRuntimeAuth,
+  ownsId,
+  registerBotApiGateway,
+  registerModelGateway,
+  rememberIds,
+} from "../core/router/router.ts";
 import { findTenantById } from "../core/tenants/tenants.ts";
 
 /** The internal listener's routes: what runtimes reach instead of the outside. */
@@ -39,7 +45,14 @@ export async function registerGateways(app: FastifyInstance, ctx: Context): Prom
       },
       async admit(tenantId) {
         const { entitled, reason } = await findEntitlement(ctx.db, tenantId, ctx.clock.now());
-        return entitled ? { ok: true } : { ok: false, status: 403, code: "not_entitled", message: `The subscription does not allow this: ${reason}` };
+        return entitled
+          ? { ok: true }
+          : {
+              ok: false,
+              status: 403,
+              code: "not_entitled",
+              message: `The subscription does not allow this: ${reason}`,
+            };
       },
     }),
   );

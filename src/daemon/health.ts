@@ -16,9 +16,17 @@ export function registerHealth(app: FastifyInstance, deps: { pool: pg.Pool; migr
   });
 }
 
-async function unreadiness({ pool, migrationsFolder }: { pool: pg.Pool; migrationsFolder: string }): Promise<string | undefined> {
+async function unreadiness({
+  pool,
+  migrationsFolder,
+}: {
+  pool: pg.Pool;
+  migrationsFolder: string;
+}): Promise<string | undefined> {
   try {
-    return (await isLedgerCurrent(pool, migrationsFolder)) ? undefined : "The database is not migrated to this version; run: openclaw migrate";
+    return (await isLedgerCurrent(pool, migrationsFolder))
+      ? undefined
+      : "The database is not migrated to this version; run: openclaw migrate";
   } catch (error) {
     return `The database does not answer: ${errorMessage(error)}`;
   }

@@ -32,7 +32,10 @@ function sendError(log: Log, error: FastifyError, request: FastifyRequest, reply
   if (status >= 500) log.error({ error, route, requestId: request.id, status }, "request failed");
   const code = error instanceof OpenClawError ? error.code : status >= 500 ? "internal" : "request_invalid";
   // What went wrong inside is for the log; the caller learns what it can do.
-  const message = status === 500 ? "Something went wrong here. Try again, and name the request id when asking for help." : error.message;
+  const message =
+    status === 500
+      ? "Something went wrong here. Try again, and name the request id when asking for help."
+      : error.message;
   reply.code(status).send(errorBody(code, message, request.id));
 }
 

@@ -20,7 +20,10 @@ function createHandlers(ctx: Context & OrchestratorContext): Handlers {
   return {
     "tenant.converge": ({ tenantId }, signal) => convergeTenant(ctx, tenantId, signal),
     "stripe.project": (_payload, signal) =>
-      projectStripeEvents({ ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } }, signal),
+      projectStripeEvents(
+        { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },
+        signal,
+      ),
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
     "sweep.runtimes": () => sweepRuntimes(ctx),
     "sweep.retention": async (_payload, signal) => {
@@ -46,7 +49,11 @@ export type JobRunner = {
 };
 
 /** Runs jobs and the schedule until stopped. */
-export async function startJobs(ctx: Context & OrchestratorContext, pool: pg.Pool, metrics: Metrics): Promise<JobRunner> {
+export async function startJobs(
+  ctx: Context & OrchestratorContext,
+  pool: pg.Pool,
+  metrics: Metrics,
+): Promise<JobRunner> {
   const workerIds = new Set<string>();
   const events: WorkerEvents = new EventEmitter();
   events.on("pool:create", ({ workerPool }) => workerIds.add(workerPool.id));
@@ -90,7 +97,11 @@ function taskList(handlers: Handlers, metrics: Metrics): TaskList {
 
 function graphileLogger(log: Log): Logger {
   return new Logger((scope) => (level, message, meta) => {
-    const fields = { scope: scope.label, job: scope.taskIdentifier, ...(meta?.["error"] === undefined ? {} : { error: meta["error"] }) };
+    const fields = {
+      scope: scope.label,
+      job: scope.taskIdentifier,
+      ...(meta?.["error"] === undefined ? {} : { error: meta["error"] }),
+    };
     // One line per job is for debugging.
     if (level === "error") log.error(fields, message);
     else if (level === "warning") log.warn(fields, message);

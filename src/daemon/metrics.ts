@@ -40,12 +40,18 @@ export function createMetrics(sources: { laneDepth: () => { lanes: number; updat
 export type Metrics = ReturnType<typeof createMetrics>;
 
 /** `/metrics`, open on loopback and behind a bearer token elsewhere: closed when no token is set. */
-export function registerMetrics(app: FastifyInstance, metrics: Metrics, access: { isLoopback: boolean; token: string | undefined }): void {
+export function registerMetrics(
+  app: FastifyInstance,
+  metrics: Metrics,
+  access: { isLoopback: boolean; token: string | undefined },
+): void {
   app.get("/metrics", async (request, reply) => {
     const given = request.headers.authorization ?? "";
     const isAllowed = access.token === undefined ? access.isLoopback : isSameSecret(given, `Bearer ${access.token}`);
     if (!isAllowed) {
-      return reply.code(401).send(errorBody("unauthorized", "Send the token of OPENCLAW_METRICS_TOKEN as a bearer token.", request.id));
+      return reply
+        .code(401)
+        .send(errorBody("unauthorized", "Send the token of OPENCLAW_METRICS_TOKEN as a bearer token.", request.id));
     }
     return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());
   });

@@ -24,7 +24,10 @@ export async function registerStripeWebhook(app: FastifyInstance, { ctx, metrics
 }
 
 /** `POST /webhooks/telegram`: check the secret before the body is read, keep the update, then 200 with an empty body. */
-export async function registerTelegramWebhook(app: FastifyInstance, { ctx, metrics, acceptor }: Deps & { acceptor: Acceptor | undefined }) {
+export async function registerTelegramWebhook(
+  app: FastifyInstance,
+  { ctx, metrics, acceptor }: Deps & { acceptor: Acceptor | undefined },
+) {
   keepRawBodies(app);
   const secret = ctx.secrets.telegramWebhookSecret;
   app.post(
@@ -49,7 +52,9 @@ export async function registerTelegramWebhook(app: FastifyInstance, { ctx, metri
 
 /** Never open: without a secret nobody can be believed (F92). */
 function closed(request: FastifyRequest, reply: FastifyReply, variable: string): FastifyReply {
-  return reply.code(503).send(errorBody("not_configured", `This webhook is closed until ${variable} is set.`, request.id));
+  return reply
+    .code(503)
+    .send(errorBody("not_configured", `This webhook is closed until ${variable} is set.`, request.id));
 }
 
 function bodyOf(request: FastifyRequest): Buffer {

@@ -46,7 +46,10 @@ async function untilWorking(child: ChildProcess, logFile: string, ended: Promise
     if (entry.msg === "working") working.resolve(address);
   });
   const gone = ended.then(() => {
-    throw new UpstreamError("daemon_ended", `the daemon ended before it was ready; see ${logFile}`, { service: "daemon", retryable: false });
+    throw new UpstreamError("daemon_ended", `the daemon ended before it was ready; see ${logFile}`, {
+      service: "daemon",
+      retryable: false,
+    });
   });
   return Promise.race([working.promise, gone]);
 }

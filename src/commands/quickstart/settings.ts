@@ -43,7 +43,9 @@ async function readSettings(file: string): Promise<QuickstartSettings | undefine
     return settings.parse(JSON.parse(await readFile(file, "utf8")));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new ConfigError("quickstart_damaged", [`${file} can't be read; delete its folder to start afresh`], { cause: error });
+    throw new ConfigError("quickstart_damaged", [`${file} can't be read; delete its folder to start afresh`], {
+      cause: error,
+    });
   }
 }
 
@@ -58,12 +60,15 @@ function freePort(wanted = 0): Promise<number> {
     probe.once("error", () => freePort().then(resolve, reject));
     probe.listen(wanted, "127.0.0.1", () => {
       const address = probe.address();
-      probe.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))));
+      probe.close(() =>
+        typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port")),
+      );
     });
   });
 }
 
-const ACCOUNT_VARIABLES = /^(STRIPE|TELEGRAM|AZURE|ANTHROPIC|OPENAI|GOOGLE|SAUTAI)_|^(DATABASE_URL|REDIS_URL|OPENCLAW_.*)$/;
+const ACCOUNT_VARIABLES =
+  /^(STRIPE|TELEGRAM|AZURE|ANTHROPIC|OPENAI|GOOGLE|SAUTAI)_|^(DATABASE_URL|REDIS_URL|OPENCLAW_.*)$/;
 
 /** The environment of a daemon that can't reach any real account: everything is generated or on this machine. */
 export function isolatedEnvironment(

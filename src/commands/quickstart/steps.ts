@@ -14,7 +14,8 @@ export function createSteps(isQuiet: boolean) {
       const text = detail?.(result);
       if (text !== undefined) report.detail = text;
       done.push(report);
-      if (!isQuiet) say(`✓ ${step.padEnd(44)} ${String(report.ms).padStart(6)} ms${text === undefined ? "" : `  ${text}`}`);
+      if (!isQuiet)
+        say(`✓ ${step.padEnd(44)} ${String(report.ms).padStart(6)} ms${text === undefined ? "" : `  ${text}`}`);
       return result;
     },
   };

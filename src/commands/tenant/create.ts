@@ -40,7 +40,11 @@ export function command(): Command {
         const { tenant, created } = await createTenant(store, input, { idempotencyKey });
         if (json) return printJson(tenantDocument(tenant));
         printLine(tenant.id);
-        say(created ? `Created ${tenant.slug} (${tenant.status}).` : `${tenant.slug} was created by an earlier call with this key.`);
+        say(
+          created
+            ? `Created ${tenant.slug} (${tenant.status}).`
+            : `${tenant.slug} was created by an earlier call with this key.`,
+        );
       }),
     );
 }

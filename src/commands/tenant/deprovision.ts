@@ -24,7 +24,9 @@ export function command(): Command {
       withStore(async (store) => {
         const tenant = await getTenant(store.db, reference);
         if (dryRun) {
-          say(`Would remove the runtime and keys of ${tenant.slug} (${tenant.status}); its data is kept ${store.config.tenancy.retentionDays} days.`);
+          say(
+            `Would remove the runtime and keys of ${tenant.slug} (${tenant.status}); its data is kept ${store.config.tenancy.retentionDays} days.`,
+          );
           return json ? printJson(tenantDocument(tenant)) : undefined;
         }
         await confirmSlug(tenant, confirm, input && process.stdin.isTTY);
@@ -37,7 +39,8 @@ export function command(): Command {
 }
 
 async function confirmSlug({ slug }: Tenant, given: string | undefined, mayAsk: boolean): Promise<void> {
-  const answer = given ?? (mayAsk ? await ask(`This removes the runtime and keys of ${slug}. Type its slug to go on: `) : undefined);
+  const answer =
+    given ?? (mayAsk ? await ask(`This removes the runtime and keys of ${slug}. Type its slug to go on: `) : undefined);
   if (answer === slug) return;
   throw new UsageError("not_confirmed", `Nothing was changed: confirm with --confirm ${slug}`);
 }

@@ -18,7 +18,13 @@ export function command(): Command {
         if (json) return printJson({ tenant: tenant.slug, events });
         printTable(
           ["AT", "WHO", "WHAT", "DETAIL", "WHY"],
-          events.map((event) => [formatTime(event.at), event.actor, event.action, describe(event.detail), event.reason ?? ""]),
+          events.map((event) => [
+            formatTime(event.at),
+            event.actor,
+            event.action,
+            describe(event.detail),
+            event.reason ?? "",
+          ]),
         );
       }),
     );
@@ -26,6 +32,6 @@ export function command(): Command {
 
 function describe(detail: unknown): string {
   return Object.entries(detail as Record<string, unknown>)
-    .map(([key, value]) => `${key}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`)
+    .map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join(" ");
 }

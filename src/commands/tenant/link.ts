@@ -34,7 +34,9 @@ export function command(): Command {
 async function botUsername(store: Parameters<Parameters<typeof withStore>[0]>[0]): Promise<string> {
   const token = store.secrets.telegramBotToken;
   if (token === undefined) {
-    throw new ConfigError("telegram_unconfigured", ["TELEGRAM_BOT_TOKEN is not set; a link needs the bot's name. Expected 123456789:AAE…"]);
+    throw new ConfigError("telegram_unconfigured", [
+      "TELEGRAM_BOT_TOKEN is not set; a link needs the bot's name. Expected 123456789:AAE…",
+    ]);
   }
   const { createBotApi } = await import("../../core/adapters/telegram/bot-api.ts");
   const { fetchBot } = await import("../../core/adapters/telegram/bot.ts");

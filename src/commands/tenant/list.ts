@@ -15,7 +15,8 @@ export function command(): Command {
       withStore(async ({ db }) => {
         const tenants = await listTenants(db, filter);
         if (json) return printJson({ tenants: tenants.map(tenantDocument) });
-        if (tenants.length === 0) return say("No tenants. Create one with: openclaw tenant create <slug> --email <address>");
+        if (tenants.length === 0)
+          return say("No tenants. Create one with: openclaw tenant create <slug> --email <address>");
         printTable(
           ["SLUG", "STATUS", "TIER", "CHAT", "E-MAIL", "SINCE"],
           tenants.map((tenant) => [

@@ -16,7 +16,10 @@ export function command(): Command {
         const tenant = await getTenant(db, reference);
         const file = runtimeLogPath(runtimesFolder(config), tenant.id);
         if (!existsSync(file)) {
-          throw new NotFoundError("no_log", `${tenant.slug} has no log on this machine (${tenant.status}); looked for ${file}`);
+          throw new NotFoundError(
+            "no_log",
+            `${tenant.slug} has no log on this machine (${tenant.status}); looked for ${file}`,
+          );
         }
         await pipeline(createReadStream(file), process.stdout, { end: false });
       }),

@@ -2,7 +2,8 @@ import { InvalidArgumentError } from "commander";
 
 /** Parses an option that is a whole number. */
 export function wholeNumber(text: string): number {
-  if (!/^-?[0-9]{1,16}$/.test(text) || !Number.isSafeInteger(Number(text))) throw new InvalidArgumentError("It must be a whole number.");
+  if (!/^-?[0-9]{1,16}$/.test(text) || !Number.isSafeInteger(Number(text)))
+    throw new InvalidArgumentError("It must be a whole number.");
   return Number(text);
 }
 

@@ -22,7 +22,10 @@ export function command(): Command {
         const begun = await provisionTenant(store, id, reason);
         const tenant = wait ? await waitWhile(store, id, "provisioning", timeout * 1_000) : begun;
         if (wait && tenant.status !== "active") {
-          throw new ConflictError("provisioning_failed", `${slug} is ${tenant.status}: ${tenant.statusReason ?? "no reason recorded"}`);
+          throw new ConflictError(
+            "provisioning_failed",
+            `${slug} is ${tenant.status}: ${tenant.statusReason ?? "no reason recorded"}`,
+          );
         }
         if (json) return printJson(tenantDocument(tenant));
         say(`${slug} is ${tenant.status}.`);

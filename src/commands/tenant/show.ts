@@ -28,7 +28,10 @@ export function command(): Command {
           ["status", `${tenant.status} since ${formatTime(tenant.statusChangedAt)}`],
           ["because", tenant.statusReason ?? "–"],
           ["entitled", `${entitlement.entitled ? "yes" : "no"}: ${entitlement.reason}`],
-          ["runtime", runtime === undefined ? "none" : `${runtime.state} at ${runtime.address ?? "–"} (${runtime.image})`],
+          [
+            "runtime",
+            runtime === undefined ? "none" : `${runtime.state} at ${runtime.address ?? "–"} (${runtime.image})`,
+          ],
           ["trouble", runtime?.reason ?? "–"],
           ["asleep", formatTime(tenant.hibernatedAt)],
           ["created", formatTime(tenant.createdAt)],

@@ -14,7 +14,11 @@ export function command(): Command {
         const before = await getTenant(store.db, reference);
         const tenant = await unlinkChat(store, before.id);
         if (json) return printJson(tenantDocument(tenant));
-        say(before.telegramChatId === null ? `${tenant.slug} was not linked.` : `${tenant.slug} is no longer linked to ${before.telegramChatId}.`);
+        say(
+          before.telegramChatId === null
+            ? `${tenant.slug} was not linked.`
+            : `${tenant.slug} is no longer linked to ${before.telegramChatId}.`,
+        );
       }),
     );
 }

@@ -26,7 +26,11 @@ export function command(): Command {
     .action(async (reference: string, options) =>
       withStore(async (store) => {
         const { json, name, tag, ...rest } = options;
-        const input = { ...rest, ...(name === undefined ? {} : { displayName: name }), ...(tag === undefined ? {} : { tags: tag }) };
+        const input = {
+          ...rest,
+          ...(name === undefined ? {} : { displayName: name }),
+          ...(tag === undefined ? {} : { tags: tag }),
+        };
         const { id } = await getTenant(store.db, reference);
         await updateTenant(store, id, input);
         await applyEntitlement(store, id);

@@ -107,7 +107,12 @@ async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<voi
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (known === undefined) return;
   const observed = await ctx.runtimes.sleep(tenant.id);
-  await store.putRuntime(ctx.db, { ...known, state: observed.state, address: observed.address ?? null, observedAt: ctx.clock.now() });
+  await store.putRuntime(ctx.db, {
+    ...known,
+    state: observed.state,
+    address: observed.address ?? null,
+    observedAt: ctx.clock.now(),
+  });
   if (tenant.hibernatedAt === null) await setHibernated(ctx.db, tenant.id, ctx.clock.now());
 }
 
@@ -129,7 +134,10 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
     const reason = "runtime and keys are gone, verified by reading back";
     await changeStatus(inside, tenant.id, { to: "deleted", reason, retentionDays: ctx.retentionDays });
     if (current.provisionWhenDeleted) {
-      await changeStatus(inside, tenant.id, { to: "provisioning", reason: "entitled again while it was being removed" });
+      await changeStatus(inside, tenant.id, {
+        to: "provisioning",
+        reason: "entitled again while it was being removed",
+      });
     }
   });
 }

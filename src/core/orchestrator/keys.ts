@@ -1,5 +1,11 @@
 import { createHash, randomBytes, randomInt } from "node:crypto";
-import { TENANT_SECRETS, tenantSecretName, tenantSecretPrefix, type TenantSecret, type Vault } from "../adapters/vault/vault.ts";
+import {
+  TENANT_SECRETS,
+  tenantSecretName,
+  tenantSecretPrefix,
+  type TenantSecret,
+  type Vault,
+} from "../adapters/vault/vault.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { UpstreamError } from "../platform/errors.ts";
@@ -17,7 +23,9 @@ export async function ensureTenantKeys(ctx: { db: Db; clock: Clock; vault: Vault
   const keys = new Map<TenantSecret, string>();
   for (const secret of TENANT_SECRETS) keys.set(secret, await ensureSecret(ctx.vault, tenantId, secret));
   for (const kind of PRESENTED) {
-    const sha256 = createHash("sha256").update(keys.get(kind) ?? "").digest();
+    const sha256 = createHash("sha256")
+      .update(keys.get(kind) ?? "")
+      .digest();
     await store.putCredential(ctx.db, { tenantId, kind, sha256, createdAt: ctx.clock.now() });
   }
 }

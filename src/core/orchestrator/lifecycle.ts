@@ -28,7 +28,11 @@ export async function resumeTenant(ctx: TenantsContext, tenantId: TenantId, reas
   return ctx.db.transaction().execute(async (tx) => {
     const tenant = await lockTenant(tx, tenantId);
     if (tenant.status === "suspended") await requireEntitlement({ ...ctx, db: tx }, tenant);
-    else throw new ConflictError("not_suspended", `Tenant ${tenant.slug} is ${tenant.status}, not suspended; there is nothing to resume.`);
+    else
+      throw new ConflictError(
+        "not_suspended",
+        `Tenant ${tenant.slug} is ${tenant.status}, not suspended; there is nothing to resume.`,
+      );
     return changeStatus({ ...ctx, db: tx }, tenantId, { to: "active", reason });
   });
 }
@@ -46,5 +50,8 @@ async function requireEntitlement(ctx: TenantsContext, tenant: Tenant): Promise<
   const { entitled, reason } = await findEntitlement(ctx.db, tenant.id, ctx.clock.now());
   if (entitled) return;
   const remedy = `openclaw tenant update ${tenant.slug} --billing-exempt, or --trial-days <days>`;
-  throw new ConflictError("not_entitled", `Tenant ${tenant.slug} is not entitled to run: ${reason}. Let it run with: ${remedy}`);
+  throw new ConflictError(
+    "not_entitled",
+    `Tenant ${tenant.slug} is not entitled to run: ${reason}. Let it run with: ${remedy}`,
+  );
 }

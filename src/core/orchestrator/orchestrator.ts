@@ -22,7 +22,11 @@ export async function findRuntimes(db: Db, tenantIds: readonly TenantId[]): Prom
 }
 
 /** SHA-256 of the credential that a tenant's runtime presents. */
-export async function findCredential(db: Db, tenantId: TenantId, kind: store.CredentialKind): Promise<Buffer | undefined> {
+export async function findCredential(
+  db: Db,
+  tenantId: TenantId,
+  kind: store.CredentialKind,
+): Promise<Buffer | undefined> {
   return store.findCredential(db, tenantId, kind);
 }
 

@@ -121,6 +121,13 @@ function modelProviders(models: readonly string[], baseUrl: string): Partial<Rec
       : { "cp-anthropic": { baseUrl, apiKey: "${CP_MODEL_KEY}", api: "anthropic-messages", models: anthropic } }),
     ...(openai.length === 0
       ? {}
-      : { "cp-openai": { baseUrl: `${baseUrl}/v1`, apiKey: "${CP_MODEL_KEY}", api: "openai-completions", models: openai } }),
+      : {
+          "cp-openai": {
+            baseUrl: `${baseUrl}/v1`,
+            apiKey: "${CP_MODEL_KEY}",
+            api: "openai-completions",
+            models: openai,
+          },
+        }),
   };
 }

@@ -34,7 +34,10 @@ export async function deleteRuntime(db: Db, tenantId: TenantId): Promise<void> {
 }
 
 /** Writes a hash unless the same one is there. */
-export async function putCredential(db: Db, row: { tenantId: TenantId; kind: CredentialKind; sha256: Buffer; createdAt: Date }) {
+export async function putCredential(
+  db: Db,
+  row: { tenantId: TenantId; kind: CredentialKind; sha256: Buffer; createdAt: Date },
+) {
   await db
     .insertInto("runtimeCredentials")
     .values(row)
@@ -60,7 +63,6 @@ export async function findCredential(db: Db, tenantId: TenantId, kind: Credentia
 export async function deleteCredentials(db: Db, tenantId: TenantId): Promise<void> {
   await db.deleteFrom("runtimeCredentials").where("tenantId", "=", tenantId).execute();
 }
-
 
 export async function findRuntimes(db: Db, tenantIds: readonly TenantId[]): Promise<RuntimeRow[]> {
   return db

@@ -43,6 +43,9 @@ test("a run that fails is told to all in its batch, and the next batch goes on",
     },
   });
   const both = await Promise.allSettled([batcher.submit(1), batcher.submit(2)]);
-  assert.deepEqual(both.map((result) => result.status), ["rejected", "rejected"]);
+  assert.deepEqual(
+    both.map((result) => result.status),
+    ["rejected", "rejected"],
+  );
   assert.equal(await batcher.submit(3), 3);
 });

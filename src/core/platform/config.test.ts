@@ -28,7 +28,14 @@ test("all problems come at once, each naming its variable and what is expected",
       assert.ok(error instanceof ConfigError);
       assert.deepEqual(
         error.problems.map((problem) => problem.split(" ")[0]),
-        ["OPENCLAW_RUNTIME", "DATABASE_URL", "OPENCLAW_PUBLIC_LISTEN", "OPENCLAW_TRIAL_DAYS", "OPENCLAW_LOG_LEVEL", "TELEGRAM_BOT_TOKEN"],
+        [
+          "OPENCLAW_RUNTIME",
+          "DATABASE_URL",
+          "OPENCLAW_PUBLIC_LISTEN",
+          "OPENCLAW_TRIAL_DAYS",
+          "OPENCLAW_LOG_LEVEL",
+          "TELEGRAM_BOT_TOKEN",
+        ],
       );
       for (const problem of error.problems) assert.match(problem, /expected /);
       return true;
@@ -50,7 +57,10 @@ test("an empty variable counts as unset, so that no secret is ever empty (F92)",
 });
 
 test("several webhook secrets are accepted during a roll", () => {
-  assert.deepEqual(loadConfig({ STRIPE_WEBHOOK_SECRET: "whsec_a, whsec_b" }).secrets.stripeWebhookSecrets, ["whsec_a", "whsec_b"]);
+  assert.deepEqual(loadConfig({ STRIPE_WEBHOOK_SECRET: "whsec_a, whsec_b" }).secrets.stripeWebhookSecrets, [
+    "whsec_a",
+    "whsec_b",
+  ]);
 });
 
 test("a configuration can't be changed after it was read, and holds no secret", () => {
@@ -60,5 +70,8 @@ test("a configuration can't be changed after it was read, and holds no secret", 
 });
 
 test("an IPv6 address and port 0 are fine to listen on", () => {
-  assert.deepEqual(loadConfig({ OPENCLAW_PUBLIC_LISTEN: "[::1]:0" }).config.http.publicListen, { host: "::1", port: 0 });
+  assert.deepEqual(loadConfig({ OPENCLAW_PUBLIC_LISTEN: "[::1]:0" }).config.http.publicListen, {
+    host: "::1",
+    port: 0,
+  });
 });

@@ -80,7 +80,11 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
   const config: Config = {
     dataDir: path.resolve(folder, read.text("OPENCLAW_DATA_DIR") ?? ".openclaw"),
     database: databaseUrl === undefined ? { kind: "embedded" } : { kind: "url", url: databaseUrl },
-    shadowDatabaseUrl: read.url("OPENCLAW_SHADOW_DATABASE_URL", ["postgres:", "postgresql:"], "postgres://user@db.example/shadow"),
+    shadowDatabaseUrl: read.url(
+      "OPENCLAW_SHADOW_DATABASE_URL",
+      ["postgres:", "postgresql:"],
+      "postgres://user@db.example/shadow",
+    ),
     redisUrl: read.url("REDIS_URL", ["redis:", "rediss:"], "redis://cache.example:6379"),
     http: {
       publicListen: read.listen("OPENCLAW_PUBLIC_LISTEN", "127.0.0.1:8080"),
@@ -126,8 +130,16 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
     vaultKey: read.text("OPENCLAW_VAULT_KEY"),
     stripeSecretKey: read.matching("STRIPE_SECRET_KEY", /^(sk|rk)_/, "sk_live_…"),
     stripeWebhookSecrets: read.list("STRIPE_WEBHOOK_SECRET", []),
-    telegramBotToken: read.matching("TELEGRAM_BOT_TOKEN", /^[0-9]{1,15}:[A-Za-z0-9_-]{10,}$/, "123456789:AAE… (as BotFather gives it)"),
-    telegramWebhookSecret: read.matching("TELEGRAM_WEBHOOK_SECRET", /^[A-Za-z0-9_-]{1,256}$/, "1 to 256 of A-Z a-z 0-9 _ -"),
+    telegramBotToken: read.matching(
+      "TELEGRAM_BOT_TOKEN",
+      /^[0-9]{1,15}:[A-Za-z0-9_-]{10,}$/,
+      "123456789:AAE… (as BotFather gives it)",
+    ),
+    telegramWebhookSecret: read.matching(
+      "TELEGRAM_WEBHOOK_SECRET",
+      /^[A-Za-z0-9_-]{1,256}$/,
+      "1 to 256 of A-Z a-z 0-9 _ -",
+    ),
     anthropicApiKey: read.text("ANTHROPIC_API_KEY"),
     openaiApiKey: read.text("OPENAI_API_KEY"),
   };

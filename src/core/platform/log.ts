@@ -24,7 +24,10 @@ const REDACTED = [
 ];
 
 /** A logger writing JSON lines to `destination` (standard error unless told). */
-export function createLog(level: LogLevel, destination: pino.DestinationStream = pino.destination({ fd: 2, sync: true })): Log {
+export function createLog(
+  level: LogLevel,
+  destination: pino.DestinationStream = pino.destination({ fd: 2, sync: true }),
+): Log {
   return pino(
     {
       level,

@@ -10,14 +10,24 @@ const message = update({ message: { text: "hi", from: { id: 42 }, chat: { id: 42
 const tap = update({ callback_query: { id: "q", from: { id: 42 }, message: { chat: { id: 42, type: "private" } } } });
 const reaction = update({ message_reaction: { user: { id: 42 }, chat: { id: 42, type: "private" } } });
 
+const activeTenant = {
+  status: "active",
+  suspendedBy: null,
+  telegramUserId: 42,
+  entitled: true,
+  awaitingPayment: false,
+} satisfies DecisionFacts["tenant"];
 const active: DecisionFacts = {
   update: message,
   acceptedAt: ago(1_000),
   now,
-  tenant: { status: "active", suspendedBy: null, telegramUserId: 42, entitled: true, awaitingPayment: false },
+  tenant: activeTenant,
   runtime: { address: "http://127.0.0.1:1", allowedUserId: 42 },
 };
-const tenant = (change: Partial<NonNullable<DecisionFacts["tenant"]>>): DecisionFacts["tenant"] => ({ ...active.tenant!, ...change });
+const tenant = (change: Partial<NonNullable<DecisionFacts["tenant"]>>): DecisionFacts["tenant"] => ({
+  ...activeTenant,
+  ...change,
+});
 
 test("an active tenant's update is delivered to its runtime", () => {
   assert.deepEqual(decide(active), { kind: "deliver", address: "http://127.0.0.1:1" });
@@ -39,11 +49,17 @@ test("an unknown chat is told how to begin; what nobody waits for is let be", ()
 });
 
 test("the first message while the runtime is being built is held (F16)", () => {
-  assert.deepEqual(decide({ ...active, tenant: tenant({ status: "provisioning" }), runtime: undefined }), { kind: "hold", notice: "preparing" });
+  assert.deepEqual(decide({ ...active, tenant: tenant({ status: "provisioning" }), runtime: undefined }), {
+    kind: "hold",
+    notice: "preparing",
+  });
 });
 
 test("unpaid is told so at once; a payment under way holds", () => {
-  assert.deepEqual(decide({ ...active, tenant: tenant({ status: "pending", entitled: false }) }), { kind: "answer", topic: "unpaid" });
+  assert.deepEqual(decide({ ...active, tenant: tenant({ status: "pending", entitled: false }) }), {
+    kind: "answer",
+    topic: "unpaid",
+  });
   const paying = tenant({ status: "pending", entitled: false, awaitingPayment: true });
   assert.deepEqual(decide({ ...active, tenant: paying }), { kind: "hold", notice: "preparing" });
 });
@@ -62,7 +78,10 @@ test("an active tenant whose trial has just run out is not served until the swee
 });
 
 test("a runtime whose configuration does not name the sender yet is not trusted with the message", () => {
-  assert.deepEqual(decide({ ...active, runtime: { address: "http://127.0.0.1:1", allowedUserId: null } }), { kind: "hold", notice: "waking" });
+  assert.deepEqual(decide({ ...active, runtime: { address: "http://127.0.0.1:1", allowedUserId: null } }), {
+    kind: "hold",
+    notice: "waking",
+  });
 });
 
 test("somebody else in the chat is not passed off as the subscriber", () => {

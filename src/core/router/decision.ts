@@ -45,11 +45,14 @@ const SPOKEN = new Set(["message", "edited_message", "callback_query"]);
 /** The first rule that applies decides. A pure function: acting on the verdict is its caller's part. */
 export function decide(facts: DecisionFacts): Verdict {
   const { update, tenant } = facts;
-  const isPrivate = update.chatType === "private" || (update.chatType === undefined && (update.chatId ?? update.userId ?? 0) > 0);
+  const isPrivate =
+    update.chatType === "private" || (update.chatType === undefined && (update.chatId ?? update.userId ?? 0) > 0);
   if (update.startPayload !== undefined && isPrivate) return { kind: "link", token: update.startPayload };
   // Before "chat unknown": no group is ever linked, so that every one of them is unknown.
   if (!isPrivate) {
-    return update.kind === "message" ? { kind: "answer", topic: "privateOnly" } : { kind: "ignore", reason: "not a private chat" };
+    return update.kind === "message"
+      ? { kind: "answer", topic: "privateOnly" }
+      : { kind: "ignore", reason: "not a private chat" };
   }
   const answer = (topic: AnswerTopic): Verdict =>
     SPOKEN.has(update.kind) ? { kind: "answer", topic } : { kind: "ignore", reason: topic };
@@ -76,7 +79,8 @@ export function decide(facts: DecisionFacts): Verdict {
 
 function deliver(facts: DecisionFacts, linkedUserId: number | null): Verdict {
   const { runtime, update } = facts;
-  if (update.userId !== undefined && update.userId !== linkedUserId) return { kind: "ignore", reason: "sender is not the linked person" };
+  if (update.userId !== undefined && update.userId !== linkedUserId)
+    return { kind: "ignore", reason: "sender is not the linked person" };
   // A runtime drops strangers silently: its observed configuration must name the sender first.
   const isKnownThere = update.userId === undefined || runtime?.allowedUserId === update.userId;
   if (runtime?.address == null || !isKnownThere) return hold(facts, "waking");

@@ -4,7 +4,13 @@ import { classify } from "./delivery.ts";
 
 test("only 200 with durable acceptance counts as delivered (F17, F18)", () => {
   assert.deepEqual(classify(200, "durable"), { kind: "delivered" });
-  for (const [status, accepted] of [[200, undefined], [200, "queued"], [204, "durable"], [301, "durable"], [502, undefined]] as const) {
+  for (const [status, accepted] of [
+    [200, undefined],
+    [200, "queued"],
+    [204, "durable"],
+    [301, "durable"],
+    [502, undefined],
+  ] as const) {
     assert.equal(classify(status, accepted).kind, "unavailable", `${status} ${accepted}`);
   }
 });

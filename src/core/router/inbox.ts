@@ -16,7 +16,14 @@ export type Entry = {
 };
 
 export type Outcome = "delivered" | "answered" | "ignored" | "dropped" | "dead";
-export type Finish = { seq: number; shard: number; epoch: number; outcome: Outcome; reason: string | null; tenantId: TenantId | null };
+export type Finish = {
+  seq: number;
+  shard: number;
+  epoch: number;
+  outcome: Outcome;
+  reason: string | null;
+  tenantId: TenantId | null;
+};
 
 /**
  * Inserts a batch in one commit, in the order given.
@@ -75,7 +82,13 @@ export async function loadShards(pool: pg.Pool, shards: readonly number[], perLa
 }
 
 /** The oldest unfinished updates of one lane that were accepted after `afterSeq`. */
-export async function loadLane(pool: pg.Pool, shard: number, lane: number, afterSeq: number, limit: number): Promise<Entry[]> {
+export async function loadLane(
+  pool: pg.Pool,
+  shard: number,
+  lane: number,
+  afterSeq: number,
+  limit: number,
+): Promise<Entry[]> {
   const result = await pool.query({
     name: "load-lane",
     text: `SELECT seq, bot_id, update_id, lane, shard, body, accepted_at FROM telegram_updates
@@ -102,7 +115,12 @@ function toEntry(row: Record<string, unknown>): Entry {
  * fence. Dead ones are copied to the dead letters in the same statement.
  * @returns for each item whether it was finished by this call.
  */
-export async function finishUpdates(pool: pg.Pool, owner: DaemonId, at: Date, items: readonly Finish[]): Promise<boolean[]> {
+export async function finishUpdates(
+  pool: pg.Pool,
+  owner: DaemonId,
+  at: Date,
+  items: readonly Finish[],
+): Promise<boolean[]> {
   const result = await pool.query<{ seq: number }>({
     name: "finish-updates",
     text: `WITH done AS (

@@ -8,7 +8,11 @@ const KEEP_MS = 30 * 24 * 3_600_000;
 export type KnownId = { kind: TelegramIdKind; id: string };
 
 /** Remembers that a tenant has seen these ids; seeing one again keeps it longer. */
-export async function rememberIds(ctx: { db: Db; clock: Clock }, tenantId: TenantId, ids: readonly KnownId[]): Promise<void> {
+export async function rememberIds(
+  ctx: { db: Db; clock: Clock },
+  tenantId: TenantId,
+  ids: readonly KnownId[],
+): Promise<void> {
   // One statement can't touch a row twice.
   const distinct = [...new Map(ids.map((known) => [`${known.kind}:${known.id}`, known])).values()];
   if (distinct.length === 0) return;
@@ -47,7 +51,8 @@ export function idsIn(fields: Record<string, unknown>): KnownId[] {
   const found: KnownId[] = [];
   collect(fields, found);
   const query = (kind: TelegramIdKind, value: unknown) => {
-    if (typeof value === "object" && value !== null && "id" in value && typeof value.id === "string") found.push({ kind, id: value.id });
+    if (typeof value === "object" && value !== null && "id" in value && typeof value.id === "string")
+      found.push({ kind, id: value.id });
   };
   query("callback-query", fields["callback_query"]);
   query("inline-query", fields["inline_query"]);

@@ -166,7 +166,10 @@ test("a reload whose snapshot is older than a finish does not bring the update b
 test("however updates arrive, by hand, by reload or beyond a lane's capacity, each is finished once and in order", async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.record({ lane: fc.integer({ min: 1, max: 3 }), handed: fc.boolean() }), { minLength: 1, maxLength: 400 }),
+      fc.array(fc.record({ lane: fc.integer({ min: 1, max: 3 }), handed: fc.boolean() }), {
+        minLength: 1,
+        maxLength: 400,
+      }),
       fc.integer({ min: 0, max: 300 }),
       async (plan, backlog) => {
         const inbox = Array.from({ length: backlog }, (_, index) => entry(index + 1, 1));
@@ -184,7 +187,10 @@ test("however updates arrive, by hand, by reload or beyond a lane's capacity, ea
         assert.equal(new Set(done).size, inbox.length);
         for (const lane of [1, 2, 3]) {
           const seqs = done.filter((seq) => inbox[seq - 1]?.lane === lane);
-          assert.deepEqual(seqs, seqs.toSorted((a, b) => a - b));
+          assert.deepEqual(
+            seqs,
+            seqs.toSorted((a, b) => a - b),
+          );
         }
       },
     ),

@@ -59,7 +59,14 @@ export function createLanes(options: LanesOptions) {
   /** Begins work on a shard just taken: reads its backlog first. */
   async function open(leases: readonly { shard: number; epoch: number }[]): Promise<void> {
     for (const { shard, epoch } of leases) {
-      shards.set(shard, { number: shard, epoch, lanes: new Map(), early: [], runs: new Set(), closed: new AbortController() });
+      shards.set(shard, {
+        number: shard,
+        epoch,
+        lanes: new Map(),
+        early: [],
+        runs: new Set(),
+        closed: new AbortController(),
+      });
     }
     await reload(leases.map((lease) => lease.shard));
     for (const { shard } of leases) {

@@ -3,7 +3,12 @@ import { addMs } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 
 /** Claims the right to say something about `topic` in a chat; false when that was said within the last `periodMs`. */
-export async function claimNotice(ctx: { db: Db; clock: Clock }, chatId: number, topic: string, periodMs: number): Promise<boolean> {
+export async function claimNotice(
+  ctx: { db: Db; clock: Clock },
+  chatId: number,
+  topic: string,
+  periodMs: number,
+): Promise<boolean> {
   const now = ctx.clock.now();
   const row = await ctx.db
     .insertInto("telegramNotices")

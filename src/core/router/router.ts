@@ -5,7 +5,15 @@ import { UpstreamError } from "../platform/errors.ts";
 import type { DaemonId } from "../platform/ids.ts";
 import { repeat } from "../platform/pause.ts";
 import { createDelivery } from "./delivery.ts";
-import { type Finish, finishUpdates, type Incoming, insertUpdates, loadLane, loadShards, pruneUpdates } from "./inbox.ts";
+import {
+  type Finish,
+  finishUpdates,
+  type Incoming,
+  insertUpdates,
+  loadLane,
+  loadShards,
+  pruneUpdates,
+} from "./inbox.ts";
 import { createLanes, type Lanes } from "./lanes.ts";
 import { createRouteLookup } from "./routes.ts";
 import { LEASE_MS, releaseLeases, renewLeases } from "./shard-leases.ts";
@@ -58,7 +66,14 @@ export function createAcceptor(ctx: AcceptorContext, lanes: Pick<Lanes, "offer">
       const update = parseUpdate(body);
       const lane = laneOf(readFacts(update));
       if (batcher.waiting >= MAX_WAITING) throw notAccepted("too many updates wait for the database");
-      const item = { botId: ctx.botId, updateId: update.updateId, lane, shard: shardOf(lane), body, acceptedAt: ctx.clock.now() };
+      const item = {
+        botId: ctx.botId,
+        updateId: update.updateId,
+        lane,
+        shard: shardOf(lane),
+        body,
+        acceptedAt: ctx.clock.now(),
+      };
       const isNew = await withinTime(batcher.submit(item));
       return isNew ? "accepted" : "duplicate";
     },
@@ -106,7 +121,14 @@ export async function startRouter(ctx: RouterContext): Promise<Router> {
   const lanes = createLanes({
     process: createWork({ ...ctx, delivery, routes: createRouteLookup(ctx) }),
     finish: (entry, epoch, { outcome, reason, tenantId }) =>
-      finisher.submit({ seq: entry.seq, shard: entry.shard, epoch, outcome, reason: reason ?? null, tenantId: tenantId ?? null }),
+      finisher.submit({
+        seq: entry.seq,
+        shard: entry.shard,
+        epoch,
+        outcome,
+        reason: reason ?? null,
+        tenantId: tenantId ?? null,
+      }),
     loadShards: (shards, perLane) => loadShards(ctx.pool, shards, perLane),
     loadLane: (shard, lane, afterSeq, limit) => loadLane(ctx.pool, shard, lane, afterSeq, limit),
     concurrency: CONCURRENCY,
@@ -145,7 +167,9 @@ function keepLeases(ctx: RouterContext, lanes: Lanes) {
       await lanes.close(lost);
     }
     if (excess > 0) await giveBack([...stillHeld.keys()].slice(0, excess));
-    const won = held.filter((lease) => known.get(lease.shard) !== lease.epoch && lanesMayOpen(lease.shard, held, excess));
+    const won = held.filter(
+      (lease) => known.get(lease.shard) !== lease.epoch && lanesMayOpen(lease.shard, held, excess),
+    );
     if (won.length > 0) await lanes.open(won);
   }
 

@@ -47,8 +47,8 @@ async function takeFree(pool: pg.Pool, owner: DaemonId, count: number): Promise<
 
 /** Gives shards back at once, so that others need not wait for the leases to run out. */
 export async function releaseLeases(pool: pg.Pool, owner: DaemonId, shards: readonly number[]): Promise<void> {
-  await pool.query(`UPDATE router_shards SET owner = NULL, expires_at = NULL WHERE owner = $1 AND shard = ANY ($2::smallint[])`, [
-    owner,
-    shards,
-  ]);
+  await pool.query(
+    `UPDATE router_shards SET owner = NULL, expires_at = NULL WHERE owner = $1 AND shard = ANY ($2::smallint[])`,
+    [owner, shards],
+  );
 }

@@ -2,7 +2,9 @@
 export const TEXTS = {
   onboarding: (signupUrl: string | undefined) =>
     `Hello! This chat is not connected to an assistant yet.\n\n${
-      signupUrl === undefined ? "If you have a subscription, open the personal link you were given." : `Sign up here: ${signupUrl}`
+      signupUrl === undefined
+        ? "If you have a subscription, open the personal link you were given."
+        : `Sign up here: ${signupUrl}`
     }`,
   privateOnly: () => "I only work in private chats. Please write to me directly.",
   linked: (name: string) => `This chat is now connected to your assistant, ${name}. Say hello!`,
@@ -11,13 +13,15 @@ export const TEXTS = {
   chatTaken: () => "This chat belongs to another assistant. Disconnect it there first, then open the link again.",
   unpaid: (signupUrl: string | undefined) =>
     `Your assistant is waiting for your subscription to begin.${signupUrl === undefined ? "" : `\n\nSubscribe here: ${signupUrl}`}`,
-  preparing: () => "Your assistant is being set up. That takes a few minutes; your message is kept and will be answered then.",
+  preparing: () =>
+    "Your assistant is being set up. That takes a few minutes; your message is kept and will be answered then.",
   suspended: (signupUrl: string | undefined) =>
     `Your assistant is paused.${signupUrl === undefined ? " Please look at your subscription." : `\n\nSee your subscription: ${signupUrl}`}`,
   suspendedByOperator: () => "Your assistant is paused. Please contact support.",
   deleted: (signupUrl: string | undefined) =>
     `Your assistant was removed.${signupUrl === undefined ? "" : `\n\nTo have it back, subscribe again: ${signupUrl}`}`,
-  waking: () => "Your assistant is starting. That can take a minute or two; your message is kept and will be answered then.",
+  waking: () =>
+    "Your assistant is starting. That can take a minute or two; your message is kept and will be answered then.",
   undelivered: (sentAt: Date) =>
     `I'm sorry: your message of ${sentAt.toISOString().slice(0, 16).replace("T", " ")} UTC could not reach your assistant. Please send it again.`,
 } as const;

@@ -8,7 +8,17 @@ const facts = (update: unknown) => readFacts(parseUpdate(Buffer.from(JSON.string
 const person = { id: 42, is_bot: false, first_name: "A", username: "abcde" };
 
 test("bodies that are no update are refused", () => {
-  for (const body of ["", "{", "null", "[]", '"x"', "{}", '{"update_id":"1"}', '{"update_id":1.5}', '{"update_id":9007199254740992}']) {
+  for (const body of [
+    "",
+    "{",
+    "null",
+    "[]",
+    '"x"',
+    "{}",
+    '{"update_id":"1"}',
+    '{"update_id":1.5}',
+    '{"update_id":9007199254740992}',
+  ]) {
     assert.throws(() => parseUpdate(Buffer.from(body)), UsageError, body);
   }
 });
@@ -48,7 +58,10 @@ test("only /start with a payload in a message is a link", () => {
   assert.equal(start("/start"), undefined);
   assert.equal(start("/start a b"), undefined);
   assert.equal(start(`/start ${"x".repeat(65)}`), undefined);
-  assert.equal(facts({ update_id: 1, edited_message: { text: "/start abc", chat: { id: 7 } } }).startPayload, undefined);
+  assert.equal(
+    facts({ update_id: 1, edited_message: { text: "/start abc", chat: { id: 7 } } }).startPayload,
+    undefined,
+  );
 });
 
 test("whatever JSON arrives, facts are read without failing and the shard is in range", () => {

@@ -55,7 +55,10 @@ export function readFacts({ fields }: Update): UpdateFacts {
     chatType: text(chat["type"]),
     userId: id(from["id"]),
     username: text(from["username"]),
-    startPayload: kind === "message" ? /^\/start(?:@\w+)? ([A-Za-z0-9_-]{1,64})$/.exec(text(content["text"]) ?? "")?.[1] : undefined,
+    startPayload:
+      kind === "message"
+        ? /^\/start(?:@\w+)? ([A-Za-z0-9_-]{1,64})$/.exec(text(content["text"]) ?? "")?.[1]
+        : undefined,
     callbackQueryId: kind === "callback_query" ? text(content["id"]) : undefined,
     sentAt: typeof content["date"] === "number" && content["date"] > 0 ? new Date(content["date"] * 1_000) : undefined,
   };

@@ -125,7 +125,12 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     return defer(entry);
   }
 
-  async function hold(entry: Entry, update: UpdateFacts, route: Route | undefined, notice: "preparing" | "waking"): Promise<Step> {
+  async function hold(
+    entry: Entry,
+    update: UpdateFacts,
+    route: Route | undefined,
+    notice: "preparing" | "waking",
+  ): Promise<Step> {
     if (notice === "waking" && route !== undefined) await wake(route.tenant);
     await tellToWait(entry, update.chatId, notice);
     return defer(entry);
@@ -139,7 +144,11 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     await enqueueConverge(ctx.db, tenant.id);
   }
 
-  async function tellToWait(entry: Entry, chatId: number | null | undefined, notice: "preparing" | "waking"): Promise<void> {
+  async function tellToWait(
+    entry: Entry,
+    chatId: number | null | undefined,
+    notice: "preparing" | "waking",
+  ): Promise<void> {
     if (chatId == null || ctx.clock.now().getTime() - entry.acceptedAt.getTime() < PATIENCE_MS) return;
     await say(chatId, notice, NOTICE_PERIOD_MS, TEXTS[notice]());
   }
@@ -152,13 +161,18 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
 
   async function expire(entry: Entry, update: UpdateFacts, reason: string): Promise<Step> {
     // The dead letter is kept whether or not the apology arrives.
-    if (update.chatId !== undefined) await say(update.chatId, `expired:${entry.seq}`, 0, TEXTS.undelivered(update.sentAt ?? entry.acceptedAt));
+    if (update.chatId !== undefined)
+      await say(update.chatId, `expired:${entry.seq}`, 0, TEXTS.undelivered(update.sentAt ?? entry.acceptedAt));
     return finish("dead", reason);
   }
 
   async function link(entry: Entry, update: UpdateFacts, token: string): Promise<Step> {
     const chatId = entry.lane;
-    const outcome = await consumeLink(ctx, token, { chatId, userId: update.userId ?? chatId, username: update.username });
+    const outcome = await consumeLink(ctx, token, {
+      chatId,
+      userId: update.userId ?? chatId,
+      username: update.username,
+    });
     const text = await linkAnswer(outcome, chatId);
     const said = await say(chatId, `link:${entry.seq}`, 0, text);
     // The token is used up by now: coming back finds the chat linked and says so.
@@ -172,7 +186,12 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   }
 
   /** "silent": said lately, or the person can't be reached for good. "later": Telegram can't be reached now. */
-  async function say(chatId: number, topic: string, periodMs: number, text: string): Promise<"said" | "silent" | "later"> {
+  async function say(
+    chatId: number,
+    topic: string,
+    periodMs: number,
+    text: string,
+  ): Promise<"said" | "silent" | "later"> {
     if (ctx.botApi === undefined || !(await claimNotice(ctx, chatId, topic, periodMs))) return "silent";
     try {
       await ctx.botApi.sendMessage(chatId, text);

@@ -78,9 +78,13 @@ export async function linkChat(ctx: TenantsContext, tenantId: TenantId, person: 
     const holder = await store.findByChat(ctx.db, person.chatId);
     if (holder === undefined) throw error;
     const remedy = `Unlink it first: openclaw tenant unlink ${holder.slug}`;
-    throw new ConflictError("chat_taken", `The Telegram chat ${person.chatId} belongs to tenant ${holder.slug}. ${remedy}`, {
-      cause: error,
-    });
+    throw new ConflictError(
+      "chat_taken",
+      `The Telegram chat ${person.chatId} belongs to tenant ${holder.slug}. ${remedy}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -93,7 +97,13 @@ async function bindChat(ctx: TenantsContext, tenantId: TenantId, person: Telegra
     telegramUsername: person.username ?? null,
     updatedAt: now,
   });
-  await writeAudit(ctx.db, { at: now, actor: ctx.actor, action: "tenant.linked", tenantId, detail: { chatId: person.chatId } });
+  await writeAudit(ctx.db, {
+    at: now,
+    actor: ctx.actor,
+    action: "tenant.linked",
+    tenantId,
+    detail: { chatId: person.chatId },
+  });
   await enqueueConverge(ctx.db, tenantId);
   return tenant;
 }

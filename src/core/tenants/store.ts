@@ -61,7 +61,10 @@ export async function findIdempotencyKey(db: Db, key: string) {
   return db.selectFrom("idempotencyKeys").selectAll().where("key", "=", key).executeTakeFirst();
 }
 
-export async function insertIdempotencyKey(db: Db, row: { key: string; tenantId: TenantId; requestHash: string; createdAt: Date }) {
+export async function insertIdempotencyKey(
+  db: Db,
+  row: { key: string; tenantId: TenantId; requestHash: string; createdAt: Date },
+) {
   await db.insertInto("idempotencyKeys").values(row).execute();
 }
 

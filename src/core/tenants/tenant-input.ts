@@ -60,7 +60,8 @@ export function parseNewTenant(input: unknown): NewTenant {
 /** @throws UsageError naming every field that is wrong, or that nothing was asked. */
 export function parseTenantChange(input: unknown): TenantChange {
   const change = parse(tenantChange, input);
-  if (Object.keys(change).length === 0) throw new UsageError("nothing_to_change", "Nothing to change: name at least one field.");
+  if (Object.keys(change).length === 0)
+    throw new UsageError("nothing_to_change", "Nothing to change: name at least one field.");
   return change;
 }
 

@@ -48,7 +48,10 @@ export async function createTenant(
         detail: { slug: inserted.slug, tier: inserted.tier },
       });
       if (wanted.trialDays === 0) return inserted;
-      return changeStatus({ ...ctx, db: tx }, inserted.id, { to: "provisioning", reason: `trial of ${wanted.trialDays} days` });
+      return changeStatus({ ...ctx, db: tx }, inserted.id, {
+        to: "provisioning",
+        reason: `trial of ${wanted.trialDays} days`,
+      });
     });
     return { tenant, created: true };
   } catch (error) {
@@ -99,12 +102,15 @@ async function describeConflict(db: Db, wanted: NewTenant, cause: pg.DatabaseErr
         ? [`The Telegram chat ${wanted.telegramChatId}`, await store.findByChat(db, wanted.telegramChatId ?? 0)]
         : [`The slug ${wanted.slug}`, await store.findByReference(db, wanted.slug)];
   // The holder may be gone again by now.
-  if (holder === undefined) return new ConflictError("tenant_exists", `${what} was taken a moment ago. Try again.`, { cause });
+  if (holder === undefined)
+    return new ConflictError("tenant_exists", `${what} was taken a moment ago. Try again.`, { cause });
   const remedy =
     holder.status === "deleted"
       ? `bring it back with: openclaw tenant restore ${holder.slug}`
       : `see: openclaw tenant show ${holder.slug}`;
-  return new ConflictError("tenant_exists", `${what} belongs to tenant ${holder.slug} (${holder.status}); ${remedy}`, { cause });
+  return new ConflictError("tenant_exists", `${what} belongs to tenant ${holder.slug} (${holder.status}); ${remedy}`, {
+    cause,
+  });
 }
 
 /** @throws NotFoundError when neither a slug nor an id matches. */
@@ -185,7 +191,12 @@ export async function setProvisionWhenDeleted(db: Db, tenantId: TenantId, value:
 }
 
 /** Moves a tenant to another tier, as part of a change that is audited by its caller's reason. */
-export async function setTier(ctx: TenantsContext, tenantId: TenantId, tier: "basic" | "plus", reason: string): Promise<void> {
+export async function setTier(
+  ctx: TenantsContext,
+  tenantId: TenantId,
+  tier: "basic" | "plus",
+  reason: string,
+): Promise<void> {
   const before = await lockTenant(ctx.db, tenantId);
   if (before.tier === tier) return;
   await store.update(ctx.db, tenantId, { tier, updatedAt: ctx.clock.now() });

@@ -67,7 +67,9 @@ function unseal(key: Buffer, name: string, sealed: Buffer): string {
   } catch (error) {
     throw new ConfigError(
       "vault_key_wrong",
-      [`The secret ${name} can't be opened: it was sealed with another key or is damaged. Set OPENCLAW_VAULT_KEY to the key in use.`],
+      [
+        `The secret ${name} can't be opened: it was sealed with another key or is damaged. Set OPENCLAW_VAULT_KEY to the key in use.`,
+      ],
       { cause: error },
     );
   }
@@ -76,7 +78,9 @@ function unseal(key: Buffer, name: string, sealed: Buffer): string {
 function parseKey(text: string): Buffer {
   const key = Buffer.from(text, "base64");
   if (key.length !== KEY_BYTES) {
-    throw new ConfigError("vault_key_invalid", ["OPENCLAW_VAULT_KEY is not 32 bytes in base64; make one with: openssl rand -base64 32"]);
+    throw new ConfigError("vault_key_invalid", [
+      "OPENCLAW_VAULT_KEY is not 32 bytes in base64; make one with: openssl rand -base64 32",
+    ]);
   }
   return key;
 }

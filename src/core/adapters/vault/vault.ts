@@ -29,7 +29,10 @@ export function tenantSecretName(tenantId: TenantId, secret: TenantSecret): stri
 /** The name in the form in which names are compared. @throws UsageError for a name that Key Vault would refuse. */
 export function checkSecretName(name: string): string {
   if (!/^[a-z0-9][a-z0-9-]{0,126}$/i.test(name)) {
-    throw new UsageError("secret_name_invalid", `"${name}" is not a name for a secret: 1 to 127 of letters, digits and "-".`);
+    throw new UsageError(
+      "secret_name_invalid",
+      `"${name}" is not a name for a secret: 1 to 127 of letters, digits and "-".`,
+    );
   }
   return name.toLowerCase();
 }
