@@ -1,4 +1,5 @@
 import path from "node:path";
+import type { Redis } from "ioredis";
 import type pg from "pg";
 import type { BotApi } from "./adapters/telegram/bot-api.ts";
 import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
@@ -32,6 +33,8 @@ export type Context = Store & {
   runtimes: RuntimeDriver;
   /** Undefined while no bot token is configured. */
   botApi: BotApi | undefined;
+  /** Undefined: limits are kept in memory. */
+  redis: Redis | undefined;
 };
 
 export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runtimes?: RuntimeDriver };
@@ -73,12 +76,15 @@ export async function createContext(
   const vault = openVault(config, secrets);
   const runtimes = overrides.runtimes ?? (await openRuntimes(config, vault, log));
   const botApi = await openBotApi(config, secrets);
+  const redis = await connectRedis(config, log);
   return {
     ...store,
     vault,
     runtimes,
     botApi,
+    redis,
     async close() {
+      redis?.disconnect();
       await botApi?.close();
       await runtimes.close();
       await store.close();
@@ -114,4 +120,10 @@ async function openBotApi(config: Config, secrets: Secrets): Promise<BotApi | un
   if (secrets.telegramBotToken === undefined) return undefined;
   const { createBotApi } = await import("./adapters/telegram/bot-api.ts");
   return createBotApi({ apiRoot: config.telegram.apiRoot, token: secrets.telegramBotToken });
+}
+
+async function connectRedis(config: Config, log: Log): Promise<Redis | undefined> {
+  if (config.redisUrl === undefined) return undefined;
+  const { openRedis } = await import("./platform/redis.ts");
+  return openRedis(config.redisUrl, log);
 }

@@ -122,9 +122,14 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
 
 async function startWorker(daemon: Daemon, internalUrl: string): Promise<void> {
   const { id, ctx, metrics, parts } = daemon;
-  const { runtime, tenancy } = ctx.config;
+  const { runtime, tenancy, router } = ctx.config;
   const fleet = { image: runtime.image, modelsByTier: runtime.modelsByTier, internalUrl };
-  parts.router = await startRouter({ ...ctx, daemonId: id, signupUrl: tenancy.signupUrl });
+  parts.router = await startRouter({
+    ...ctx,
+    daemonId: id,
+    signupUrl: tenancy.signupUrl,
+    rateLimitPerMinute: router.rateLimitPerMinute,
+  });
   parts.jobs = await startJobs({ ...ctx, fleet, retentionDays: tenancy.retentionDays }, openPool(daemon, 12), metrics);
   // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
   await beat(daemon);

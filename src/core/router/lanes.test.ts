@@ -46,7 +46,11 @@ function setUp(change: Partial<LanesOptions> = {}, inbox: Entry[] = []) {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+  for (let turns = 0; !condition(); turns += 1) {
+    // Far more turns of the event loop than any of this takes.
+    assert.ok(turns < 1_000_000, "what was waited for does not come");
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 test("a backlog is worked off in order before what comes in meanwhile", async () => {

@@ -74,7 +74,7 @@ export function createLanes(options: LanesOptions) {
       if (state?.early === undefined) continue;
       const early = state.early;
       state.early = undefined;
-      for (const entry of early) add(state, entry);
+      for (const entry of early) take(state, entry);
     }
   }
 
@@ -92,7 +92,7 @@ export function createLanes(options: LanesOptions) {
   function offer(entry: Entry): boolean {
     const shard = shards.get(entry.shard);
     if (shard === undefined) return false;
-    if (shard.early === undefined) add(shard, entry);
+    if (shard.early === undefined) take(shard, entry);
     else shard.early.push(entry);
     return true;
   }
@@ -106,18 +106,35 @@ export function createLanes(options: LanesOptions) {
         wanted.filter((shard) => shards.has(shard)),
         LANE_CAPACITY,
       );
+      const found = new Map<Lane, number>();
       for (const entry of entries) {
         const shard = shards.get(entry.shard);
-        if (shard !== undefined && !finished.has(entry.seq)) add(shard, entry);
+        if (shard === undefined) continue;
+        const lane = laneOf(shard, entry.lane);
+        found.set(lane, (found.get(lane) ?? 0) + 1);
+        if (!finished.has(entry.seq)) add(lane, entry);
+        // As many as were asked for: there may be more behind them.
+        if (found.get(lane) === LANE_CAPACITY) lane.spilled = true;
+        start(shard, lane);
       }
     } finally {
       finishedDuringLoads.delete(finished);
     }
   }
 
-  function add(shard: Shard, entry: Entry): void {
-    const lane = shard.lanes.get(entry.lane) ?? { key: entry.lane, queue: [], spilled: false, running: false };
-    shard.lanes.set(entry.lane, lane);
+  function take(shard: Shard, entry: Entry): void {
+    const lane = laneOf(shard, entry.lane);
+    add(lane, entry);
+    start(shard, lane);
+  }
+
+  function laneOf(shard: Shard, key: number): Lane {
+    const lane = shard.lanes.get(key) ?? { key, queue: [], spilled: false, running: false };
+    shard.lanes.set(key, lane);
+    return lane;
+  }
+
+  function add(lane: Lane, entry: Entry): void {
     if (lane.queue.length >= LANE_CAPACITY) lane.spilled = true;
     if (lane.spilled) return;
     // Almost always the last one; acceptors in two daemons may hand over in another order than that of acceptance.
@@ -126,7 +143,6 @@ export function createLanes(options: LanesOptions) {
     if (lane.queue[place - 1]?.seq === entry.seq) return;
     // The first is under way already.
     lane.queue.splice(lane.running ? Math.max(1, place) : place, 0, entry);
-    start(shard, lane);
   }
 
   function start(shard: Shard, lane: Lane): void {

@@ -1,3 +1,4 @@
+import type { Redis } from "ioredis";
 import type pg from "pg";
 import { createBatcher } from "../platform/batcher.ts";
 import { addMs } from "../platform/clock.ts";
@@ -15,6 +16,7 @@ import {
   pruneUpdates,
 } from "./inbox.ts";
 import { createLanes, type Lanes } from "./lanes.ts";
+import { createRateLimit } from "./rate-limit.ts";
 import { createRouteLookup } from "./routes.ts";
 import { LEASE_MS, releaseLeases, renewLeases } from "./shard-leases.ts";
 import { laneOf, parseUpdate, readFacts, shardOf } from "./update.ts";
@@ -103,7 +105,13 @@ function notAccepted(message: string, cause?: unknown): UpstreamError {
   return new UpstreamError("not_accepted", message, { service: "postgres", retryable: true, cause });
 }
 
-export type RouterContext = Omit<WorkContext, "delivery" | "routes"> & { pool: pg.Pool; daemonId: DaemonId };
+export type RouterContext = Omit<WorkContext, "delivery" | "routes" | "rateLimit"> & {
+  pool: pg.Pool;
+  daemonId: DaemonId;
+  /** Undefined: limits are kept in memory. */
+  redis: Redis | undefined;
+  rateLimitPerMinute: number;
+};
 
 export type Router = {
   lanes: Lanes;
@@ -119,7 +127,12 @@ export async function startRouter(ctx: RouterContext): Promise<Router> {
     run: (items) => finishUpdates(ctx.pool, ctx.daemonId, ctx.clock.now(), items),
   });
   const lanes = createLanes({
-    process: createWork({ ...ctx, delivery, routes: createRouteLookup(ctx) }),
+    process: createWork({
+      ...ctx,
+      delivery,
+      routes: createRouteLookup(ctx),
+      rateLimit: createRateLimit({ perMinute: ctx.rateLimitPerMinute, redis: ctx.redis }),
+    }),
     finish: (entry, epoch, { outcome, reason, tenantId }) =>
       finisher.submit({
         seq: entry.seq,

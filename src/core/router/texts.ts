@@ -20,6 +20,8 @@ export const TEXTS = {
   suspendedByOperator: () => "Your assistant is paused. Please contact support.",
   deleted: (signupUrl: string | undefined) =>
     `Your assistant was removed.${signupUrl === undefined ? "" : `\n\nTo have it back, subscribe again: ${signupUrl}`}`,
+  tooFast: () =>
+    "That was more than I can take in at once: what you wrote last was not passed on. Please wait a minute.",
   waking: () =>
     "Your assistant is starting. That can take a minute or two; your message is kept and will be answered then.",
   undelivered: (sentAt: Date) =>

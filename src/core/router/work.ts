@@ -11,6 +11,7 @@ import type { Entry } from "./inbox.ts";
 import { idsIn, rememberIds } from "./known-ids.ts";
 import type { Step } from "./lanes.ts";
 import { claimNotice, releaseNotice } from "./notices.ts";
+import type { RateLimit } from "./rate-limit.ts";
 import type { Route } from "./routes.ts";
 import { TEXTS } from "./texts.ts";
 import { parseUpdate, readFacts, type Update, type UpdateFacts } from "./update.ts";
@@ -22,17 +23,22 @@ export type WorkContext = TenantsContext & {
   botApi: BotApi | undefined;
   delivery: Delivery;
   routes: Batcher<number, Route | undefined>;
+  rateLimit: RateLimit;
   signupUrl: string | undefined;
 };
+
+/** What earlier tries at an update left behind; it goes with the entry. */
+type Memory = { tries: number; breaks: number; isWithinLimit: boolean | undefined };
 
 /** An update, what is known of it, and where its chat leads. */
 type Work = { entry: Entry; parsed: Update; update: UpdateFacts; route: Route | undefined };
 
-const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
 const NEVER_AGAIN_MS = 100 * 365 * 24 * HOUR_MS;
 /** How long a sender waits in silence before being told that it takes a while. */
 const PATIENCE_MS = 20_000;
-const NOTICE_PERIOD_MS = 10 * 60_000;
+const NOTICE_PERIOD_MS = 10 * MINUTE_MS;
 const RUNTIME_GRACE_MS = 30_000;
 const MAX_BREAKS = 3;
 const WAKE_PERIOD_MS = 5_000;
@@ -41,8 +47,7 @@ const SECRET_CACHE_SIZE = 10_000;
 
 /** Works on one accepted update at a time: decides, acts on the verdict, and says whether it is finished. */
 export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
-  const backoff = new Map<number, number>();
-  const breaks = new Map<number, number>();
+  const memories = new WeakMap<Entry, Memory>();
   const wokenAt = new Map<TenantId, number>();
   const secrets = createSecretCache(ctx.vault);
 
@@ -59,10 +64,6 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       runtime: route?.runtime,
     });
     const step = await act({ entry, parsed, update, route }, verdict);
-    if (step.kind === "finish") {
-      backoff.delete(entry.seq);
-      breaks.delete(entry.seq);
-    }
     return step.kind === "finish" ? { ...step, tenantId: step.tenantId ?? route?.tenant.id } : step;
   };
 
@@ -87,6 +88,10 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
 
   async function deliver(entry: Entry, parsed: Update, route: Route, address: string): Promise<Step> {
     const { tenant } = route;
+    const memory = recall(entry);
+    // One verdict, whatever the number of tries.
+    memory.isWithinLimit ??= await ctx.rateLimit.allow(entry.lane, entry.acceptedAt);
+    if (!memory.isWithinLimit) return drop(entry);
     // Before the runtime knows them: its answer may come at once.
     await rememberIds(ctx, tenant.id, idsIn(parsed.fields));
     const secret = await secrets.get(tenant.id);
@@ -113,9 +118,11 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   async function countBreak(entry: Entry, { tenant, runtime }: Route): Promise<Step> {
     const healthySince = runtime?.healthyAt?.getTime() ?? Number.POSITIVE_INFINITY;
     if (ctx.clock.now().getTime() - healthySince < RUNTIME_GRACE_MS) return unavailable(entry, tenant, "status 500");
-    const count = (breaks.get(entry.seq) ?? 0) + 1;
-    breaks.set(entry.seq, count);
-    return count >= MAX_BREAKS ? finish("dead", `the runtime broke on it ${count} times`) : defer(entry);
+    const memory = recall(entry);
+    memory.breaks += 1;
+    return memory.breaks >= MAX_BREAKS
+      ? finish("dead", `the runtime broke on it ${memory.breaks} times`)
+      : defer(entry);
   }
 
   async function unavailable(entry: Entry, tenant: Tenant, reason: string): Promise<Step> {
@@ -154,7 +161,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   }
 
   async function answer(entry: Entry, topic: AnswerTopic): Promise<Step> {
-    const period = topic === "privateOnly" ? NEVER_AGAIN_MS : topic === "onboarding" ? HOUR_MS : 60_000;
+    const period = topic === "privateOnly" ? NEVER_AGAIN_MS : topic === "onboarding" ? HOUR_MS : MINUTE_MS;
     const said = await say(entry.lane, topic, period, TEXTS[topic](ctx.signupUrl));
     return said === "later" ? defer(entry) : finish("answered", topic);
   }
@@ -205,11 +212,24 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     }
   }
 
+  /** More than the limit allows: said once a minute, dropped and counted as such. */
+  async function drop(entry: Entry): Promise<Step> {
+    const said = await say(entry.lane, "tooFast", MINUTE_MS, TEXTS.tooFast());
+    return said === "later" ? defer(entry) : finish("dropped", "over the rate limit");
+  }
+
+  function recall(entry: Entry): Memory {
+    const memory = memories.get(entry) ?? { tries: 0, breaks: 0, isWithinLimit: undefined };
+    memories.set(entry, memory);
+    return memory;
+  }
+
   /** Waits a little longer each time, two seconds at most: a runtime that has come up should not be kept waiting. */
   function defer(entry: Entry): Step {
-    const tries = backoff.get(entry.seq) ?? 0;
-    backoff.set(entry.seq, tries + 1);
-    return { kind: "defer", delayMs: Math.min(2_000, 100 * 2 ** Math.min(tries, 5)) };
+    const memory = recall(entry);
+    const delayMs = Math.min(2_000, 100 * 2 ** Math.min(memory.tries, 5));
+    memory.tries += 1;
+    return { kind: "defer", delayMs };
   }
 }
 
