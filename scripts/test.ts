@@ -9,6 +9,8 @@ import { packageRoot } from "../src/core/platform/package-root.ts";
 import { withTestCluster } from "./test-cluster.ts";
 
 const REDIS_START_MS = 10_000;
+/** For a whole file: one that hangs fails, instead of holding up the run for good. */
+const FILE_TIMEOUT_MS = 300_000;
 
 const interrupt = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(name));
@@ -34,11 +36,22 @@ async function runTests({ adminUrl, template }: { adminUrl: string; template: st
     }
     const loader = files.some((file) => file.endsWith(".tsx")) ? ["--import", "tsx"] : [];
     const reporter = options.some((option) => option.startsWith("--test-reporter")) ? [] : ["--test-reporter=spec"];
-    return await run([...loader, "--test", "--test-concurrency=2", ...reporter, ...options, ...files], {
-      OPENCLAW_TEST_DATABASE_URL: adminUrl,
-      OPENCLAW_TEST_TEMPLATE: template,
-      ...(redis === undefined ? {} : { OPENCLAW_TEST_REDIS_URL: redis.url }),
-    });
+    return await run(
+      [
+        ...loader,
+        "--test",
+        "--test-concurrency=2",
+        `--test-timeout=${FILE_TIMEOUT_MS}`,
+        ...reporter,
+        ...options,
+        ...files,
+      ],
+      {
+        OPENCLAW_TEST_DATABASE_URL: adminUrl,
+        OPENCLAW_TEST_TEMPLATE: template,
+        ...(redis === undefined ? {} : { OPENCLAW_TEST_REDIS_URL: redis.url }),
+      },
+    );
   } finally {
     redis?.child.kill("SIGKILL");
   }
