@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import path from "node:path";
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
+import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import { type Context, createContext } from "../core/context.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
@@ -25,7 +26,14 @@ import { registerStripeWebhook, registerTelegramWebhook } from "./webhooks.ts";
 export const ROLES = ["web", "gateway", "worker"] as const;
 export type Role = (typeof ROLES)[number];
 
-export type DaemonOptions = { config: Config; secrets: Secrets; log: Log; roles: readonly Role[] };
+export type DaemonOptions = {
+  config: Config;
+  secrets: Secrets;
+  log: Log;
+  roles: readonly Role[];
+  /** Where runtimes run, other than configured: for load on the rest of a daemon. */
+  runtimes?: RuntimeDriver;
+};
 
 const HEARTBEAT_MS = 2_000;
 const MIGRATION_POLL_MS = 1_000;
@@ -53,8 +61,9 @@ type Daemon = {
  * Serves until `signal` aborts, then stops accepting, finishes what is under way, gives its leases back and returns.
  * Everything it holds is rebuilt from the database at the next start.
  */
-export async function runDaemon({ config, secrets, log, roles }: DaemonOptions, signal: AbortSignal): Promise<void> {
-  const ctx = await createContext(config, secrets, log, { actor: { name: "daemon" } });
+export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
+  const { config, secrets, log, roles, ...overrides } = options;
+  const ctx = await createContext(config, secrets, log, { actor: { name: "daemon" }, ...overrides });
   const parts: Parts = { pools: [], isSignedOn: false };
   const daemon: Daemon = {
     id: randomUUID() as DaemonId,
@@ -111,7 +120,7 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
   const token = ctx.secrets.telegramBotToken;
   if (token === undefined) return undefined;
   const lanes = {
-    offer: (entry: Parameters<Router["lanes"]["offer"]>[0]) => parts.router?.lanes.offer(entry) ?? false,
+    offer: (...handed: Parameters<Router["lanes"]["offer"]>) => parts.router?.lanes.offer(...handed) ?? false,
   };
   // A bot's id is the number before the colon of its token.
   return createAcceptor(

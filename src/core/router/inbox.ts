@@ -25,11 +25,14 @@ export type Finish = {
   tenantId: TenantId | null;
 };
 
+/** `behind`: the newest update of its lane that was open before the batch. */
+type Accepted = { seq: number; behind: number | undefined };
+
 /**
  * Inserts a batch in one commit, in the order given.
- * @returns for each item its sequence number, or undefined for one that was there before.
+ * @returns for each item where it stands, or undefined for one that was there before.
  */
-export async function insertUpdates(pool: pg.Pool, items: readonly Incoming[]): Promise<(number | undefined)[]> {
+export async function insertUpdates(pool: pg.Pool, items: readonly Incoming[]): Promise<(Accepted | undefined)[]> {
   // One binary parameter with all bodies: an array of bytea would be sent as text, twice the size and far slower.
   const bodies = Buffer.concat(items.map((item) => item.body));
   let offset = 1;
@@ -38,7 +41,7 @@ export async function insertUpdates(pool: pg.Pool, items: readonly Incoming[]): 
     offset += item.body.length;
     return start;
   });
-  const result = await pool.query<{ seq: number; bot_id: number; update_id: number }>({
+  const result = await pool.query<{ seq: number; bot_id: number; update_id: number; behind: number | null }>({
     name: "insert-updates",
     text: `INSERT INTO telegram_updates (bot_id, update_id, lane, shard, body, accepted_at)
       SELECT bot_id, update_id, lane, shard, substring($1::bytea FROM start FOR size), accepted_at
@@ -46,7 +49,10 @@ export async function insertUpdates(pool: pg.Pool, items: readonly Incoming[]): 
         WITH ORDINALITY AS item (bot_id, update_id, lane, shard, start, size, accepted_at, place)
       ORDER BY place
       ON CONFLICT (bot_id, update_id) DO NOTHING
-      RETURNING seq, bot_id, update_id`,
+      RETURNING seq, bot_id, update_id, (
+        SELECT max(open.seq) FROM telegram_updates AS open WHERE open.finished_at IS NULL
+          AND open.shard = telegram_updates.shard AND open.lane = telegram_updates.lane
+      ) AS behind`,
     values: [
       bodies,
       items.map((item) => item.botId),
@@ -58,13 +64,18 @@ export async function insertUpdates(pool: pg.Pool, items: readonly Incoming[]): 
       items.map((item) => item.acceptedAt),
     ],
   });
-  const seqs = new Map(result.rows.map((row) => [`${row.bot_id}:${row.update_id}`, row.seq]));
+  const inserted = new Map(
+    result.rows.map(({ bot_id, update_id, seq, behind }) => [
+      `${bot_id}:${update_id}`,
+      { seq, behind: behind ?? undefined },
+    ]),
+  );
   return items.map((item) => {
     const key = `${item.botId}:${item.updateId}`;
-    const seq = seqs.get(key);
+    const accepted = inserted.get(key);
     // A second copy in the same batch is a duplicate of the first.
-    seqs.delete(key);
-    return seq;
+    inserted.delete(key);
+    return accepted;
   });
 }
 
@@ -112,8 +123,8 @@ function toEntry(row: Record<string, unknown>): Entry {
 
 /**
  * Finishes updates in one commit, each only while `owner` still holds its shard under the epoch it was taken with: the
- * fence. Dead ones are copied to the dead letters in the same statement.
- * @returns for each item whether it was finished by this call.
+ * fence. Dead ones are copied to the dead letters in the same statement. One that is finished already stays as it is.
+ * @returns for each item whether the fence let it pass.
  */
 export async function finishUpdates(
   pool: pg.Pool,
@@ -123,21 +134,21 @@ export async function finishUpdates(
 ): Promise<boolean[]> {
   const result = await pool.query<{ seq: number }>({
     name: "finish-updates",
-    text: `WITH done AS (
-        UPDATE telegram_updates AS open
-        SET outcome = item.outcome, reason = item.reason, tenant_id = item.tenant_id, finished_at = $2
-        FROM unnest($3::bigint[], $4::smallint[], $5::bigint[], $6::text[], $7::text[], $8::uuid[])
+    text: `WITH held AS (
+        SELECT item.* FROM unnest($3::bigint[], $4::smallint[], $5::bigint[], $6::text[], $7::text[], $8::uuid[])
           AS item (seq, shard, epoch, outcome, reason, tenant_id)
-        JOIN router_shards ON router_shards.shard = item.shard AND router_shards.epoch = item.epoch
-          AND router_shards.owner = $1
-        WHERE open.seq = item.seq AND open.finished_at IS NULL
+        JOIN router_shards USING (shard, epoch) WHERE router_shards.owner = $1
+      ), done AS (
+        UPDATE telegram_updates AS open
+        SET outcome = held.outcome, reason = held.reason, tenant_id = held.tenant_id, finished_at = $2
+        FROM held WHERE open.seq = held.seq AND open.finished_at IS NULL
         RETURNING open.*
       ), dead AS (
         INSERT INTO telegram_dead_letters (seq, bot_id, update_id, lane, tenant_id, body, reason, accepted_at, died_at)
         SELECT seq, bot_id, update_id, lane, tenant_id, body, coalesce(reason, 'unknown'), accepted_at, finished_at
         FROM done WHERE outcome = 'dead'
       )
-      SELECT seq FROM done`,
+      SELECT seq FROM held`,
     values: [
       owner,
       at,
@@ -149,8 +160,8 @@ export async function finishUpdates(
       items.map((item) => item.tenantId),
     ],
   });
-  const finished = new Set(result.rows.map((row) => row.seq));
-  return items.map((item) => finished.has(item.seq));
+  const passed = new Set(result.rows.map((row) => row.seq));
+  return items.map((item) => passed.has(item.seq));
 }
 
 /** Deletes updates finished before `before`, at most `limit` of them. @returns how many. */

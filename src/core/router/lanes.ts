@@ -9,11 +9,13 @@ export type Step =
   /** Not yet: the lane waits and tries the same update again. */
   | { kind: "defer"; delayMs: number };
 
+type Finished = Extract<Step, { kind: "finish" }>;
+
 export type LanesOptions = {
   /** One try at one update; always settles by itself. */
   process: (entry: Entry) => Promise<Step>;
   /** Makes the outcome durable; false when the shard was lost meanwhile, so that the outcome is not this daemon's to say. */
-  finish: (entry: Entry, epoch: number, step: Extract<Step, { kind: "finish" }>) => Promise<boolean>;
+  finish: (entry: Entry, epoch: number, step: Finished) => Promise<boolean>;
   /** Reads unfinished updates of whole shards: the oldest `perLane` of each lane. */
   loadShards: (shards: readonly number[], perLane: number) => Promise<Entry[]>;
   loadLane: (shard: number, lane: number, afterSeq: number, limit: number) => Promise<Entry[]>;
@@ -32,6 +34,8 @@ type Lane = {
   /** More wait in the database than stand in `queue`. */
   spilled: boolean;
   running: boolean;
+  /** What the first of `queue` has come to, while that is not recorded yet. */
+  unrecorded: Finished | undefined;
 };
 
 type Shard = {
@@ -39,7 +43,7 @@ type Shard = {
   epoch: number;
   lanes: Map<number, Lane>;
   /** Handed over while the backlog is still being read: older ones may come with it, so these wait. */
-  early: Entry[] | undefined;
+  early: { entry: Entry; behind: number | undefined }[] | undefined;
   /** Its lanes that are at work. */
   runs: Set<Promise<void>>;
   /** Aborted when nothing new may be begun here. */
@@ -56,8 +60,10 @@ export function createLanes(options: LanesOptions) {
   const finishedDuringLoads = new Set<Set<number>>();
   const slots = createSlots(options.concurrency);
 
-  /** Begins work on a shard just taken: reads its backlog first. */
+  /** Begins work on shards just taken, once nothing begun under an earlier lease is under way: reads their backlog first. */
   async function open(leases: readonly { shard: number; epoch: number }[]): Promise<void> {
+    const numbers = leases.map((lease) => lease.shard);
+    if (numbers.some((number) => shards.has(number))) await close(numbers);
     for (const { shard, epoch } of leases) {
       shards.set(shard, {
         number: shard,
@@ -68,48 +74,79 @@ export function createLanes(options: LanesOptions) {
         closed: new AbortController(),
       });
     }
-    await reload(leases.map((lease) => lease.shard));
+    try {
+      await reload(numbers);
+    } catch (error) {
+      // Nothing may be worked on before the backlog is known: they are to be opened again.
+      await close(numbers);
+      throw error;
+    }
     for (const { shard } of leases) {
       const state = shards.get(shard);
       if (state?.early === undefined) continue;
       const early = state.early;
       state.early = undefined;
-      for (const entry of early) take(state, entry);
+      for (const { entry, behind } of early) hand(state, entry, behind);
     }
   }
 
   /** Stops work on shards: nothing new is begun there; settles when what was under way has ended and is recorded. */
   async function close(closing: readonly number[]): Promise<void> {
     const ending = closing.flatMap((number) => shards.get(number) ?? []);
-    for (const shard of ending) {
-      shard.closed.abort();
-      shards.delete(shard.number);
-    }
+    for (const shard of ending) shard.closed.abort();
     await Promise.all(ending.flatMap((shard) => [...shard.runs]));
+    for (const shard of ending) if (shards.get(shard.number) === shard) shards.delete(shard.number);
   }
 
-  /** An update that was just accepted; false when its shard is somebody else's. */
-  function offer(entry: Entry): boolean {
-    const shard = shards.get(entry.shard);
+  /** A shard on which work may be begun. */
+  function findOpen(number: number): Shard | undefined {
+    const shard = shards.get(number);
+    return shard?.closed.signal.aborted === false ? shard : undefined;
+  }
+
+  /**
+   * An update that was just accepted; false when its shard is somebody else's. `behind` is the update of its lane that was
+   * the newest open one then: another daemon may have accepted it, and the hint may still be on its way.
+   */
+  function offer(entry: Entry, behind?: number): boolean {
+    const shard = findOpen(entry.shard);
     if (shard === undefined) return false;
-    if (shard.early === undefined) take(shard, entry);
-    else shard.early.push(entry);
+    if (shard.early === undefined) hand(shard, entry, behind);
+    else shard.early.push({ entry, behind });
     return true;
+  }
+
+  function hand(shard: Shard, entry: Entry, behind: number | undefined): void {
+    if (behind === undefined || knows(shard, entry.lane, behind)) take(shard, entry);
+    else readLane(shard, entry.lane);
+  }
+
+  function knows(shard: Shard, lane: number, seq: number): boolean {
+    return shard.lanes.get(lane)?.queue.some((known) => known.seq === seq) === true;
+  }
+
+  /** Has the lane read from the database when it is through with what it knows. */
+  function readLane(shard: Shard, key: number): void {
+    const lane = laneOf(shard, key);
+    lane.spilled = true;
+    start(shard, lane);
   }
 
   /** Reads the shards' backlog again and takes in what is not known yet: after a hint, and as insurance. */
   async function reload(wanted: readonly number[]): Promise<void> {
     const finished = new Set<number>();
     finishedDuringLoads.add(finished);
+    const reading = new Set(wanted.flatMap((number) => findOpen(number) ?? []));
     try {
       const entries = await options.loadShards(
-        wanted.filter((shard) => shards.has(shard)),
+        [...reading].map((shard) => shard.number),
         LANE_CAPACITY,
       );
       const found = new Map<Lane, number>();
       for (const entry of entries) {
-        const shard = shards.get(entry.shard);
-        if (shard === undefined) continue;
+        const shard = findOpen(entry.shard);
+        // Taken anew since: somebody else may have finished what was read.
+        if (shard === undefined || !reading.has(shard)) continue;
         const lane = laneOf(shard, entry.lane);
         found.set(lane, (found.get(lane) ?? 0) + 1);
         if (!finished.has(entry.seq)) add(lane, entry);
@@ -129,7 +166,7 @@ export function createLanes(options: LanesOptions) {
   }
 
   function laneOf(shard: Shard, key: number): Lane {
-    const lane = shard.lanes.get(key) ?? { key, queue: [], spilled: false, running: false };
+    const lane = shard.lanes.get(key) ?? { key, queue: [], spilled: false, running: false, unrecorded: undefined };
     shard.lanes.set(key, lane);
     return lane;
   }
@@ -158,23 +195,27 @@ export function createLanes(options: LanesOptions) {
       const entry = lane.queue[0];
       if (signal.aborted) return;
       if (entry === undefined) {
-        if (!lane.spilled || !(await refill(lane, shard))) break;
+        // Looked at again after reading: what is handed over meanwhile relies on this run.
+        if (!lane.spilled) break;
+        await refill(lane, shard);
         continue;
       }
       const delayMs = await attempt(shard, lane, entry);
       if (delayMs > 0) await pause(delayMs, signal);
     }
-    lane.running = false;
-    if (lane.queue.length === 0) shard.lanes.delete(lane.key);
+    shard.lanes.delete(lane.key);
   }
 
   /** One try; gives the pause before the next. */
   async function attempt(shard: Shard, lane: Lane, entry: Entry): Promise<number> {
     try {
-      const step = await slots.use(() => options.process(entry));
+      const step = lane.unrecorded ?? (await slots.use(() => tryOnce(shard, entry)));
       if (step.kind === "defer") return step.delayMs;
+      // Kept when recording fails: what was delivered must not be delivered again because the database was away.
+      lane.unrecorded = step;
       const kept = await options.finish(entry, shard.epoch, step);
-      if (!kept) return loseShard(shard, entry);
+      if (!kept) return loseShard(shard);
+      lane.unrecorded = undefined;
       for (const finished of finishedDuringLoads) finished.add(entry.seq);
       lane.queue.shift();
       return 0;
@@ -185,17 +226,21 @@ export function createLanes(options: LanesOptions) {
     }
   }
 
-  function loseShard(shard: Shard, entry: Entry): number {
-    if (shards.get(entry.shard) === shard) {
-      options.log.warn({ shard: entry.shard, epoch: shard.epoch }, "shard was taken over by another daemon");
-      shards.delete(entry.shard);
-    }
+  async function tryOnce(shard: Shard, entry: Entry): Promise<Step> {
+    // Closed while it waited for its turn.
+    if (shard.closed.signal.aborted) return { kind: "defer", delayMs: 0 };
+    return options.process(entry);
+  }
+
+  function loseShard(shard: Shard): number {
+    if (!shard.closed.signal.aborted)
+      options.log.warn({ shard: shard.number, epoch: shard.epoch }, "shard was taken over by another daemon");
     shard.closed.abort();
     return 0;
   }
 
-  /** Reads on in a lane that had more than memory holds; false when there was no more. */
-  async function refill(lane: Lane, shard: Shard): Promise<boolean> {
+  /** Reads on in a lane that has more than memory holds. */
+  async function refill(lane: Lane, shard: Shard): Promise<void> {
     // Whatever is handed over from here on is either seen by this query or spills again.
     lane.spilled = false;
     const entries = await options.loadLane(shard.number, lane.key, 0, LANE_CAPACITY).catch((error: unknown) => {
@@ -205,7 +250,7 @@ export function createLanes(options: LanesOptions) {
     if (entries === undefined) {
       lane.spilled = true;
       await pause(FAILURE_DELAY_MS, shard.closed.signal);
-      return true;
+      return;
     }
     // What was handed over while the query ran is newer than all it found: put in order behind it.
     const handed = lane.queue;
@@ -215,15 +260,19 @@ export function createLanes(options: LanesOptions) {
       lane.queue.length = LANE_CAPACITY;
       lane.spilled = true;
     }
-    return lane.queue.length > 0;
   }
 
   return {
     open,
     close,
+    closeAll: () => close([...shards.keys()]),
     offer,
     reload,
-    held: (): { shard: number; epoch: number }[] => [...shards].map(([shard, { epoch }]) => ({ shard, epoch })),
+    /** Shards that are open, with the epochs under which they are. */
+    held: (): { shard: number; epoch: number }[] =>
+      [...shards.values()].flatMap(({ number, epoch, closed }) =>
+        closed.signal.aborted ? [] : { shard: number, epoch },
+      ),
     /** Updates in memory, and lanes that have any. */
     depth() {
       const lanes = [...shards.values()].flatMap((shard) => [...shard.lanes.values()]);

@@ -16,9 +16,9 @@ import {
   pruneUpdates,
 } from "./inbox.ts";
 import { createLanes, type Lanes } from "./lanes.ts";
+import { keepLeases } from "./lease-keeper.ts";
 import { createRateLimit } from "./rate-limit.ts";
 import { createRouteLookup } from "./routes.ts";
-import { LEASE_MS, releaseLeases, renewLeases } from "./shard-leases.ts";
 import { laneOf, parseUpdate, readFacts, shardOf } from "./update.ts";
 import { createWork, type WorkContext } from "./work.ts";
 
@@ -32,8 +32,7 @@ const CHANNEL = "openclaw_router";
 const ACCEPT_TIMEOUT_MS = 5_000;
 const MAX_BATCH = 1_000;
 const MAX_WAITING = 20_000;
-const RENEW_MS = 1_500;
-const RELOAD_MS = 5_000;
+const RECONNECT_MS = 1_500;
 const CONCURRENCY = 128;
 const PRUNE_AFTER_MS = 48 * 3_600_000;
 const PRUNE_BATCH = 5_000;
@@ -53,14 +52,15 @@ export function createAcceptor(ctx: AcceptorContext, lanes: Pick<Lanes, "offer">
   const batcher = createBatcher<Incoming, boolean>({
     maxItems: MAX_BATCH,
     async run(items) {
-      const seqs = await insertUpdates(ctx.pool, items);
+      const accepted = await insertUpdates(ctx.pool, items);
       const elsewhere = new Set<number>();
       items.forEach((item, index) => {
-        const seq = seqs[index];
-        if (seq !== undefined && lanes?.offer({ ...item, seq }) !== true) elsewhere.add(item.shard);
+        const place = accepted[index];
+        if (place === undefined) return;
+        if (lanes?.offer({ ...item, seq: place.seq }, place.behind) !== true) elsewhere.add(item.shard);
       });
       if (elsewhere.size > 0) hint(ctx, elsewhere);
-      return seqs.map((seq) => seq !== undefined);
+      return accepted.map((place) => place !== undefined);
     },
   });
   return {
@@ -155,70 +155,7 @@ export async function startRouter(ctx: RouterContext): Promise<Router> {
     async stop() {
       await listener.stop();
       await leases.stop();
-      const held = lanes.held().map((lease) => lease.shard);
-      await lanes.close(held);
-      await releaseLeases(ctx.pool, ctx.daemonId, held);
       await delivery.close();
-    },
-  };
-}
-
-/** Renews the leases in a loop, opens what was won, closes what was lost or is more than the fair share. */
-function keepLeases(ctx: RouterContext, lanes: Lanes) {
-  const stopping = new AbortController();
-  let lastSuccess = performance.now();
-
-  async function renew(): Promise<void> {
-    const begun = performance.now();
-    const { held, excess } = await renewLeases(ctx.pool, ctx.daemonId);
-    lastSuccess = begun;
-    const known = new Map(lanes.held().map((lease) => [lease.shard, lease.epoch]));
-    const stillHeld = new Map(held.map((lease) => [lease.shard, lease.epoch]));
-    const lost = [...known].filter(([shard, epoch]) => stillHeld.get(shard) !== epoch).map(([shard]) => shard);
-    if (lost.length > 0) {
-      ctx.log.warn({ shards: lost.length }, "shards were lost");
-      await lanes.close(lost);
-    }
-    if (excess > 0) await giveBack([...stillHeld.keys()].slice(0, excess));
-    const won = held.filter(
-      (lease) => known.get(lease.shard) !== lease.epoch && lanesMayOpen(lease.shard, held, excess),
-    );
-    if (won.length > 0) await lanes.open(won);
-  }
-
-  function lanesMayOpen(shard: number, held: readonly { shard: number }[], excess: number): boolean {
-    return !held.slice(0, excess).some((lease) => lease.shard === shard);
-  }
-
-  async function giveBack(shards: readonly number[]): Promise<void> {
-    await lanes.close(shards);
-    await releaseLeases(ctx.pool, ctx.daemonId, shards);
-  }
-
-  async function tick(): Promise<void> {
-    try {
-      await renew();
-    } catch (error) {
-      ctx.log.error({ error }, "leases could not be renewed, will be tried again");
-      // Somebody else may hold them by now.
-      if (performance.now() - lastSuccess > LEASE_MS) await lanes.close(lanes.held().map((lease) => lease.shard));
-    }
-  }
-
-  const first = tick();
-  const loop = first.then(() => repeat(RENEW_MS, stopping.signal, tick));
-  const insurance = first.then(() =>
-    repeat(RELOAD_MS, stopping.signal, async () => {
-      await lanes
-        .reload(lanes.held().map((lease) => lease.shard))
-        .catch((error: unknown) => ctx.log.error({ error }, "backlog could not be read, will be tried again"));
-    }),
-  );
-  return {
-    first,
-    async stop() {
-      stopping.abort();
-      await Promise.all([loop, insurance]);
     },
   };
 }
@@ -265,7 +202,7 @@ function listen(ctx: RouterContext, lanes: Lanes) {
     loading = undefined;
   }
 
-  const loop = connect().then(() => repeat(RENEW_MS, stopping.signal, connect));
+  const loop = connect().then(() => repeat(RECONNECT_MS, stopping.signal, connect));
   return {
     async stop() {
       stopping.abort();
