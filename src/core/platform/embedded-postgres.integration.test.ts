@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -96,4 +97,18 @@ test("a process id that belongs to another program by now doesn't keep it from s
   assert.equal(await findEmbeddedPostgres({ dataDir }), undefined);
   const { url } = await startEmbeddedPostgres({ dataDir, fsync: false });
   assert.deepEqual(await query(url, "SELECT 1 AS one"), [{ one: 1 }]);
+});
+
+test("it moves to another port when a stranger has taken its own", async () => {
+  const { url } = await startEmbeddedPostgres({ dataDir, fsync: false });
+  await stopEmbeddedPostgres({ dataDir });
+  const stranger = createServer().listen(Number(new URL(url).port), "127.0.0.1");
+  await once(stranger, "listening");
+  try {
+    const moved = await startEmbeddedPostgres({ dataDir, fsync: false });
+    assert.notEqual(moved.url, url);
+    assert.deepEqual(await query(moved.url, "SELECT 1 AS one"), [{ one: 1 }]);
+  } finally {
+    stranger.close();
+  }
 });

@@ -1,6 +1,6 @@
-import { createServer } from "node:net";
 import { once } from "node:events";
 import { chmod, mkdir, open, readFile, stat } from "node:fs/promises";
+import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Account, type Binaries, firstClosedFolder, locateBinaries, runPg } from "./embedded-postgres-binaries.ts";
@@ -21,6 +21,8 @@ const NOBODY = { uid: 65_534, gid: 65_534 };
 /** After a crash, PostgreSQL won't start before the last of its old processes has noticed (about 2 s). */
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 100;
+/** How long to wait for the usual port, which a server that is just ending may hold: who is connected looks for it there. */
+const PORT_PATIENCE_MS = 3_000;
 const LOG_TAIL_BYTES = 2_000;
 
 /**
@@ -42,12 +44,13 @@ export async function startEmbeddedPostgres(options: { dataDir: string; fsync?: 
   if (!readState(cluster)) await initialise(cluster, binaries, account, fsync);
   await checkVersion(cluster, binaries);
 
-  const deadline = performance.now() + START_TIMEOUT_MS;
+  const begun = performance.now();
   for (;;) {
-    const said = await tryStart(cluster, binaries, account, fsync);
+    const waitedMs = performance.now() - begun;
+    const said = await tryStart(cluster, { binaries, account, fsync, anyPort: waitedMs > PORT_PATIENCE_MS });
     const started = await findEmbeddedPostgres(options);
     if (started) return started;
-    if (performance.now() > deadline) throw await startFailure(cluster, said);
+    if (waitedMs > START_TIMEOUT_MS) throw await startFailure(cluster, said);
     await delay(RETRY_MS);
   }
 }
@@ -74,25 +77,20 @@ export async function stopEmbeddedPostgres(options: { dataDir: string }): Promis
 }
 
 /** One attempt; what pg_ctl said. Whether a server runs afterwards, this one's or another's, is to be looked up. */
-async function tryStart(cluster: Cluster, binaries: Binaries, account: Account, fsync: boolean): Promise<string> {
+async function tryStart(
+  cluster: Cluster,
+  how: { binaries: Binaries; account: Account; fsync: boolean; anyPort: boolean },
+): Promise<string> {
   if (readPostmaster(cluster)) return "another process is starting or stopping it";
   const state = readState(cluster);
   if (!state) return "the database cluster is gone";
   await removeStalePostmasterFile(cluster);
-  const port = await freePort(state.port);
-  const unsafe = fsync ? "" : " -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
-  const args = [
-    "start",
-    "--pgdata",
-    cluster.data,
-    "--log",
-    cluster.log,
-    "--wait",
-    "--timeout=30",
-    "-o",
-    `-p ${port}${unsafe}`,
-  ];
-  const { code, output } = await runPg(binaries, account, { name: "pg_ctl", args });
+  const port = (await openPort(state.port ?? 0)) ?? (how.anyPort ? await openPort(0) : undefined);
+  if (port === undefined) return `port ${state.port} is in use`;
+  const unsafe = how.fsync ? "" : " -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+  const files = ["--pgdata", cluster.data, "--log", cluster.log];
+  const args = ["start", ...files, "--wait", "--timeout=30", "-o", `-p ${port}${unsafe}`];
+  const { code, output } = await runPg(how.binaries, how.account, { name: "pg_ctl", args });
   if (code === 0) await rememberPort(cluster, state, port);
   return output;
 }
@@ -129,21 +127,20 @@ async function checkVersion(cluster: Cluster, binaries: Binaries): Promise<void>
   ]);
 }
 
-/** The preferred port if nobody listens on it, else any free one. */
-async function freePort(preferred: number | undefined): Promise<number> {
+/** `port` when nobody listens on it, any free one when it is 0. */
+async function openPort(port: number): Promise<number | undefined> {
   const server = createServer();
   try {
-    server.listen(preferred ?? 0, "127.0.0.1");
+    server.listen(port, "127.0.0.1");
     await once(server, "listening");
   } catch (error) {
-    if (preferred === undefined) throw error;
-    return await freePort(undefined);
+    if (errorCode(error) === "EADDRINUSE") return undefined;
+    throw error;
   }
   const address = server.address();
   server.close();
   await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("a TCP listener without a port");
-  return address.port;
+  return address === null || typeof address === "string" ? undefined : address.port;
 }
 
 async function startFailure(cluster: Cluster, said: string): Promise<UpstreamError> {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Migration, planMigrations } from "./migrations.ts";
+import { type Migration, planMigrations } from "./migration-plan.ts";
 
 function file(name: string, sql = `-- ${name}`): Migration {
   return { name, sql, checksum: `sum of ${sql}` };
