@@ -29,10 +29,7 @@ export async function createLink(ctx: TenantsContext, tenantId: TenantId): Promi
   const now = ctx.clock.now();
   const expiresAt = addMs(now, LINK_LIFETIME_MS);
   await ctx.db.transaction().execute(async (tx) => {
-    const tenant = await lockTenant(tx, tenantId);
-    if (tenant.status === "deleted" || tenant.status === "deprovisioning") {
-      throw new ConflictError("tenant_gone", `Tenant ${tenant.slug} is ${tenant.status}; it can't be linked.`);
-    }
+    requireLinkable(await lockTenant(tx, tenantId));
     await store.revokeLinkTokens(tx, tenantId, now);
     await store.insertLinkToken(tx, { tokenHash: hashToken(token), tenantId, createdAt: now, expiresAt });
     await writeAudit(tx, { at: now, actor: ctx.actor, action: "tenant.link-created", tenantId });
@@ -44,7 +41,7 @@ export type TelegramPerson = { chatId: number; userId: number; username: string 
 
 export type LinkOutcome =
   | { kind: "linked"; tenant: Tenant }
-  /** The token is unknown, used, revoked or too old. */
+  /** The token is unknown, used, revoked or too old, or its tenant is deleted or on its way there. */
   | { kind: "invalid" }
   /** The chat belongs to another tenant; the token stays usable. */
   | { kind: "chat-taken"; tenant: Tenant };
@@ -53,8 +50,13 @@ export type LinkOutcome =
 export async function consumeLink(ctx: TenantsContext, token: string, person: TelegramPerson): Promise<LinkOutcome> {
   try {
     return await ctx.db.transaction().execute(async (tx) => {
-      const tenantId = await store.consumeLinkToken(tx, hashToken(token), ctx.clock.now());
+      const tokenHash = hashToken(token);
+      const tenantId = await store.findLinkTokenTenant(tx, tokenHash);
       if (tenantId === undefined) return { kind: "invalid" };
+      // The tenant before its tokens, in the order in which a new link locks them.
+      const tenant = await lockTenant(tx, tenantId);
+      if (!isLinkable(tenant)) return { kind: "invalid" };
+      if (!(await store.consumeLinkToken(tx, tokenHash, ctx.clock.now()))) return { kind: "invalid" };
       return { kind: "linked", tenant: await bindChat({ ...ctx, db: tx }, tenantId, person) };
     });
   } catch (error) {
@@ -68,11 +70,14 @@ export async function consumeLink(ctx: TenantsContext, token: string, person: Te
 
 /**
  * Binds a chat to a tenant by an operator's word.
- * @throws ConflictError when the chat belongs to another tenant.
+ * @throws ConflictError when the chat belongs to another tenant, or the tenant is deleted or on its way there.
  */
 export async function linkChat(ctx: TenantsContext, tenantId: TenantId, person: TelegramPerson): Promise<Tenant> {
   try {
-    return await ctx.db.transaction().execute((tx) => bindChat({ ...ctx, db: tx }, tenantId, person));
+    return await ctx.db.transaction().execute(async (tx) => {
+      requireLinkable(await lockTenant(tx, tenantId));
+      return bindChat({ ...ctx, db: tx }, tenantId, person);
+    });
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
     const holder = await store.findByChat(ctx.db, person.chatId);
@@ -88,8 +93,17 @@ export async function linkChat(ctx: TenantsContext, tenantId: TenantId, person: 
   }
 }
 
+function isLinkable({ status }: Tenant): boolean {
+  return status !== "deleted" && status !== "deprovisioning";
+}
+
+function requireLinkable(tenant: Tenant): void {
+  if (isLinkable(tenant)) return;
+  throw new ConflictError("tenant_gone", `Tenant ${tenant.slug} is ${tenant.status}; it can't be linked.`);
+}
+
+/** The caller holds the tenant's lock. */
 async function bindChat(ctx: TenantsContext, tenantId: TenantId, person: TelegramPerson): Promise<Tenant> {
-  await lockTenant(ctx.db, tenantId);
   const now = ctx.clock.now();
   const tenant = await store.update(ctx.db, tenantId, {
     telegramChatId: person.chatId,

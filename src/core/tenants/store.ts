@@ -82,18 +82,27 @@ export async function insertLinkToken(db: Db, row: Insertable<LinkTokens>): Prom
   await db.insertInto("linkTokens").values(row).execute();
 }
 
-/** Marks the token used and gives its tenant, for one caller only: a second one finds nothing. */
-export async function consumeLinkToken(db: Db, tokenHash: Buffer, at: Date): Promise<TenantId | undefined> {
+/** Whose token it is, whatever its state. */
+export async function findLinkTokenTenant(db: Db, tokenHash: Buffer): Promise<TenantId | undefined> {
   const row = await db
+    .selectFrom("linkTokens")
+    .select("tenantId")
+    .where("tokenHash", "=", tokenHash)
+    .executeTakeFirst();
+  return row?.tenantId;
+}
+
+/** Marks the token used, for one caller only: false when it is used, revoked or too old. */
+export async function consumeLinkToken(db: Db, tokenHash: Buffer, at: Date): Promise<boolean> {
+  const { numUpdatedRows } = await db
     .updateTable("linkTokens")
     .set({ consumedAt: at })
     .where("tokenHash", "=", tokenHash)
     .where("consumedAt", "is", null)
     .where("revokedAt", "is", null)
     .where("expiresAt", ">", at)
-    .returning("tenantId")
     .executeTakeFirst();
-  return row?.tenantId;
+  return numUpdatedRows === 1n;
 }
 
 /** Newest last. */
