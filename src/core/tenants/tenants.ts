@@ -7,7 +7,7 @@ import { ConflictError, NotFoundError } from "../platform/errors.ts";
 import type { StampId, TenantId } from "../platform/ids.ts";
 import * as store from "./store.ts";
 import type { Tenant, TenantFilter } from "./store.ts";
-import { type NewTenant, type NewTenantInput, parseNewTenant, parseTenantChange } from "./tenant-input.ts";
+import type { NewTenant, NewTenantInput } from "./tenant-input.ts";
 import { changeStatus, enqueueConverge, lockTenant, type TenantsContext } from "./status.ts";
 
 export type { Tenant, TenantFilter } from "./store.ts";
@@ -28,6 +28,7 @@ export async function createTenant(
   input: NewTenantInput,
   options: { idempotencyKey?: string } = {},
 ): Promise<{ tenant: Tenant; created: boolean }> {
+  const { parseNewTenant } = await loadInputRules();
   const wanted = parseNewTenant(input);
   const { idempotencyKey } = options;
   const requestHash = createHash("sha256").update(JSON.stringify(wanted)).digest("hex");
@@ -61,6 +62,11 @@ export async function createTenant(
     if (winner !== undefined) return { tenant: winner, created: false };
     throw await describeConflict(ctx.db, wanted, error);
   }
+}
+
+/** On demand: the schema library takes longer to load than a listing takes altogether. */
+function loadInputRules() {
+  return import("./tenant-input.ts");
 }
 
 async function findEarlier(db: Db, key: string, requestHash: string): Promise<Tenant | undefined> {
@@ -147,10 +153,11 @@ export async function listTenantEvents(db: Db, tenantId: TenantId, limit: number
 }
 
 /**
- * Changes fields of a tenant. Whatever its runtime depends on is rolled out by a job of the same transaction.
- * @throws UsageError for bad input, ConflictError when the e-mail is taken or the tenant is deleted.
+ * Changes fields of a tenant, also of a deleted one: being exempt from billing is a way to be restored. Whatever its runtime depends on is rolled out by a job of the same transaction.
+ * @throws UsageError for bad input, ConflictError when the e-mail is taken.
  */
 export async function updateTenant(ctx: TenantsContext, tenantId: TenantId, input: unknown): Promise<Tenant> {
+  const { parseTenantChange } = await loadInputRules();
   const { trialDays, preferences, ...fields } = parseTenantChange(input);
   const now = ctx.clock.now();
   const change = {
