@@ -18,22 +18,20 @@ export async function registerGateways(app: FastifyInstance, ctx: Context): Prom
     credentials: { find: (tenantId, kind) => findCredential(ctx.db, tenantId, kind) },
   });
   const token = ctx.secrets.telegramBotToken;
-  if (token !== undefined) {
-    await app.register((scope) =>
-      registerBotApiGateway(scope, {
-        auth,
-        clock: ctx.clock,
-        telegram: { apiRoot: ctx.config.telegram.apiRoot, token },
-        async tenantChat(tenantId) {
-          const tenant = await findTenantById(ctx.db, tenantId);
-          const chatId = tenant?.telegramChatId ?? undefined;
-          return chatId === undefined ? undefined : { chatId, userId: tenant?.telegramUserId ?? null };
-        },
-        ownsId: (tenantId, kind, id) => ownsId(ctx.db, tenantId, { kind, id }),
-        rememberIds: (tenantId, ids) => rememberIds(ctx, tenantId, ids),
-      }),
-    );
-  }
+  await app.register((scope) =>
+    registerBotApiGateway(scope, {
+      auth,
+      clock: ctx.clock,
+      telegram: token === undefined ? undefined : { apiRoot: ctx.config.telegram.apiRoot, token },
+      async tenantChat(tenantId) {
+        const tenant = await findTenantById(ctx.db, tenantId);
+        const chatId = tenant?.telegramChatId ?? undefined;
+        return chatId === undefined ? undefined : { chatId, userId: tenant?.telegramUserId ?? null };
+      },
+      ownsId: (tenantId, kind, id) => ownsId(ctx.db, tenantId, { kind, id }),
+      rememberIds: (tenantId, ids) => rememberIds(ctx, tenantId, ids),
+    }),
+  );
   const { anthropicApiKey, openaiApiKey } = ctx.secrets;
   const { anthropicBaseUrl, openaiBaseUrl } = ctx.config.models;
   await app.register((scope) =>

@@ -15,6 +15,12 @@ export function createServer(log: Log): FastifyInstance {
     requestTimeout: 60_000,
     forceCloseConnections: "idle",
     logger: false,
+    // A path that can't be decoded never reaches the handlers below, and Fastify's own answer repeats it, token and all (F90).
+    frameworkErrors: (_error, request, reply) => {
+      reply.raw
+        .writeHead(400, { "content-type": "application/json; charset=utf-8", "x-request-id": request.id })
+        .end(JSON.stringify(errorBody("request_invalid", "The path is malformed.", request.id)));
+    },
   });
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-request-id", request.id);

@@ -20,8 +20,8 @@ import { logsRouteOnly } from "./runtime-log.ts";
 export type BotApiGatewayDeps = {
   auth: RuntimeAuth;
   clock: Clock;
-  /** The real bot. */
-  telegram: { apiRoot: string; token: string };
+  /** The real bot; while there is none, what needs no bot is answered all the same, so that runtimes can start (F4). */
+  telegram: { apiRoot: string; token: string } | undefined;
   /** The private chat linked to a tenant, and its user. */
   tenantChat(tenantId: TenantId): Promise<TenantChat | undefined>;
   /** Whether an id was delivered to this tenant, in an update or in a reply. */
@@ -34,6 +34,12 @@ type Target = { kind: "method"; method: string } | { kind: "file"; path: string 
 type Caller = { tenantId: TenantId; target: Target };
 type Gateway = { deps: BotApiGatewayDeps; upstream: BotApiUpstream; getMe: () => Promise<UpstreamReply> };
 
+const NO_BOT: BotApiUpstream = { call: refuseWithoutBot, download: refuseWithoutBot, close: async () => undefined };
+
+async function refuseWithoutBot(): Promise<never> {
+  throw new UpstreamError("telegram-not-configured", "no bot is configured", { service: "telegram", retryable: true });
+}
+
 const CALLER = "botApiCaller";
 const GET_ME_CACHE_MS = 60 * 60 * 1000;
 
@@ -42,7 +48,7 @@ const GET_ME_CACHE_MS = 60 * 60 * 1000;
  * tenant's own token. A caller is authenticated before its body is read. Every refusal has Telegram's own shape.
  */
 export async function registerBotApiGateway(app: FastifyInstance, deps: BotApiGatewayDeps): Promise<void> {
-  const upstream = createBotApiUpstream(deps.telegram);
+  const upstream = deps.telegram === undefined ? NO_BOT : createBotApiUpstream(deps.telegram);
   const gateway: Gateway = { deps, upstream, getMe: cacheGetMe(upstream, deps.clock) };
 
   await app.register(async (scope) => {
@@ -186,6 +192,7 @@ async function reachTelegram<Result>(attempt: () => Promise<Result>): Promise<Re
   try {
     return await attempt();
   } catch (cause) {
+    if (cause instanceof UpstreamError) throw cause;
     throw new UpstreamError("telegram-unreachable", "Telegram can't be reached", {
       service: "telegram",
       retryable: true,
