@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError } from "commander";
-import { loadConfig, readEnvironment } from "../core/platform/config.ts";
 import { createLog } from "../core/platform/log.ts";
+import { loadSettings } from "./session.ts";
 import { ROLES, type Role, runDaemon } from "../daemon/daemon.ts";
 
 /** How long what is under way may take to end. */
@@ -11,7 +11,7 @@ export function command(): Command {
     .option("--roles <roles>", `comma-separated, of ${ROLES.join(", ")}`, parseRoles, [...ROLES])
     .addHelpText("after", "\nExample:\n  openclaw daemon --roles web,worker")
     .action(async ({ roles }: { roles: Role[] }) => {
-      const { config, secrets } = loadConfig(readEnvironment());
+      const { config, secrets } = await loadSettings();
       const log = createLog(config.logLevel);
       const stopping = new AbortController();
       let interrupted = false;

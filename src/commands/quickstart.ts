@@ -5,6 +5,7 @@ import { request } from "undici";
 import { createLocalDriver } from "../core/adapters/runtime/local/local-driver.ts";
 import { openStore, runtimesFolder, type Store } from "../core/context.ts";
 import { loadConfig, readEnvironment } from "../core/platform/config.ts";
+import { reachableDataDir } from "../core/platform/data-dir.ts";
 import { stopEmbeddedPostgres } from "../core/platform/embedded-postgres.ts";
 import { TimeoutError, UpstreamError } from "../core/platform/errors.ts";
 import { createLog } from "../core/platform/log.ts";
@@ -29,7 +30,8 @@ export function command(): Command {
     .option("--json", "print the steps with their durations as one JSON document")
     .addHelpText("after", "\nExample:\n  openclaw quickstart --exit --json")
     .action(async ({ exit, json }: { exit?: boolean; json?: boolean }) => {
-      const dataDir = path.resolve(readEnvironment()["OPENCLAW_DATA_DIR"] || path.join(".openclaw", "quickstart"));
+      const wanted = readEnvironment()["OPENCLAW_DATA_DIR"] || path.join(".openclaw", "quickstart");
+      const dataDir = await reachableDataDir(path.resolve(wanted));
       await runQuickstart(dataDir, { exit: exit === true, json: json === true });
     });
 }

@@ -1,12 +1,21 @@
 import pg from "pg";
 import { openStore, type Store } from "../core/context.ts";
-import { loadConfig, readEnvironment } from "../core/platform/config.ts";
+import { type Config, type Environment, loadConfig, readEnvironment, type Secrets } from "../core/platform/config.ts";
+import { reachableDataDir } from "../core/platform/data-dir.ts";
 import { ConfigError, UpstreamError } from "../core/platform/errors.ts";
 import { createLog } from "../core/platform/log.ts";
 
+/** The configuration of the environment and `.env`, with its data at a place where all that work with it can be. */
+export async function loadSettings(
+  environment: Environment = readEnvironment(),
+): Promise<{ config: Config; secrets: Secrets }> {
+  const { config, secrets } = loadConfig(environment);
+  return { config: { ...config, dataDir: await reachableDataDir(config.dataDir) }, secrets };
+}
+
 /** Runs a command's work with the database open, and closes it whatever happens. */
 export async function withStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {
-  const { config, secrets } = loadConfig(readEnvironment());
+  const { config, secrets } = await loadSettings();
   // A command speaks for itself; what libraries have to say matters only when something is wrong.
   const store = await openStore(config, secrets, createLog(config.logLevel === "info" ? "warn" : config.logLevel));
   try {
