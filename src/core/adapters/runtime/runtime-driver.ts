@@ -51,7 +51,10 @@ export type RuntimeDriver = {
   sleep(tenantId: TenantId): Promise<ObservedRuntime>;
   /** Starts it from what was kept; a running one is left as it is. @throws NotFoundError when absent. */
   wake(tenantId: TenantId): Promise<ObservedRuntime>;
-  /** Removes it with all its data, and returns only once that was read back. An absent one is fine. */
+  /**
+   * Removes the runtime with its configuration and whatever it was given, and returns only once that was read back. Its state is kept:
+   * the next `ensure` of the tenant finds it (F68). An absent one is fine.
+   */
   remove(tenantId: TenantId): Promise<void>;
   /** Lets go of the runtimes; they go on. */
   close(): Promise<void>;

@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { withFileLock } from "./file-lock.ts";
-import { freeUid, isolation } from "./isolation.ts";
+import { freeUid, isolation, stateUid } from "./isolation.ts";
 import { freePort } from "./ports.ts";
 import { listTenants, makeFolder, readRecord, tenantPaths, writeRecord, type RuntimeRecord } from "./tenant-folder.ts";
 
@@ -9,17 +9,19 @@ export function lockFile(root: string, name: string): string {
   return path.join(root, ".locks", `${name}.lock`);
 }
 
-/** Gives a new runtime its ports and its user; they are reserved by its record being written. Called inside the tenant's lock. */
+/**
+ * Gives a new runtime its ports and its user; they are reserved by its record being written. State kept from an earlier runtime goes
+ * on under the user that it belongs to. Called inside the tenant's lock.
+ */
 export function createRecord(root: string, spec: RuntimeSpec): Promise<RuntimeRecord> {
   return withFileLock(lockFile(root, "allocation"), async () => {
     const records = await listRecords(root);
     const ports = portsOf(records);
     const gatewayPort = await freePort(ports);
     const webhookPort = await freePort(ports.add(gatewayPort));
-    const uids = new Set(records.map(({ uid }) => uid).filter((uid) => uid !== null));
-    const uid = isolation() === "uid-per-tenant" ? freeUid(uids) : null;
-    const record: RuntimeRecord = { spec, gatewayPort, webhookPort, uid, desired: "awake", failure: null };
     const paths = tenantPaths(root, spec.tenantId);
+    const uid = isolation() === "uid-per-tenant" ? ((await stateUid(paths)) ?? freeUid(await takenUids(root))) : null;
+    const record: RuntimeRecord = { spec, gatewayPort, webhookPort, uid, desired: "awake", failure: null };
     await makeFolder(paths, uid === null ? undefined : { uid, gid: uid });
     await writeRecord(paths, record);
     return record;
@@ -42,6 +44,15 @@ async function listRecords(root: string): Promise<RuntimeRecord[]> {
     (await listTenants(root)).map((tenantId) => readRecord(tenantPaths(root, tenantId))),
   );
   return records.filter((record) => record !== undefined);
+}
+
+/** Those of removed tenants too, whose state must not come to belong to somebody else. */
+async function takenUids(root: string): Promise<Set<number>> {
+  const uids = [
+    ...(await listRecords(root)).map(({ uid }) => uid ?? undefined),
+    ...(await Promise.all((await listTenants(root)).map((tenantId) => stateUid(tenantPaths(root, tenantId))))),
+  ];
+  return new Set(uids.filter((uid) => uid !== undefined));
 }
 
 function portsOf(records: readonly RuntimeRecord[]): Set<number> {

@@ -1,8 +1,8 @@
-import { chmod, mkdir, stat } from "node:fs/promises";
+import { chmod, lstat, mkdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { ConfigError } from "../../../platform/errors.ts";
-import type { Owner } from "./files.ts";
-import type { RuntimeRecord } from "./tenant-folder.ts";
+import { hasCode, type Owner } from "./files.ts";
+import type { RuntimeRecord, TenantPaths } from "./tenant-folder.ts";
 
 const FIRST_UID = 61_000;
 /** "nobody" and the value that means "leave as it is" in 16 bits. */
@@ -20,6 +20,17 @@ export function freeUid(taken: ReadonlySet<number>): number {
   let uid = FIRST_UID;
   while (taken.has(uid) || RESERVED_UIDS.has(uid)) uid += 1;
   return uid;
+}
+
+/** The user that a tenant's state belongs to, which outlives the runtime; undefined when there is none. */
+export async function stateUid({ state }: Pick<TenantPaths, "state">): Promise<number | undefined> {
+  try {
+    const { uid } = await lstat(state);
+    return uid >= FIRST_UID ? uid : undefined;
+  } catch (error) {
+    if (hasCode(error, "ENOENT")) return undefined;
+    throw error;
+  }
 }
 
 export function ownerOf({ uid }: Pick<RuntimeRecord, "uid">): Owner | undefined {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -111,6 +111,42 @@ test("a runtime sees its own environment only, and no file holds a secret (F5, F
     const text = await readFile(path.join(root, tenantId, file), "utf8");
     assert.ok(!text.includes(BOT_TOKEN) && !text.includes(WEBHOOK_SECRET), file);
   }
+});
+
+test("a removed runtime leaves its state and nothing else, and its tenant finds it again under its own user (F68)", async (t) => {
+  const { driver, spec, root } = await setUpLocal(t);
+  const [returning, newcomer] = [someTenantId(), someTenantId()];
+  const folder = path.join(root, returning);
+  await driver.ensure(spec(returning, 1));
+  await untilState(driver, returning, "running");
+  const memory = path.join(folder, "state", "memory.md");
+  await writeFile(memory, "likes tea");
+  const owner = (await stat(path.join(folder, "state"))).uid;
+
+  await driver.remove(returning);
+  assert.deepEqual(await readdir(folder), ["state"]);
+  assert.equal((await driver.inspect(returning)).state, "absent");
+  assert.deepEqual(await driver.list(), []);
+
+  await driver.ensure(spec(newcomer, 1));
+  await driver.ensure(spec(returning, 2));
+  await untilState(driver, returning, "running");
+  assert.equal(await readFile(memory, "utf8"), "likes tea");
+  assert.equal((await stat(path.join(folder, "home"))).uid, owner);
+  if (process.getuid?.() === 0) assert.notEqual((await stat(path.join(root, newcomer, "home"))).uid, owner);
+});
+
+test("a spec that is refused leaves the state of an earlier runtime alone (F68)", async (t) => {
+  const { driver, spec, secrets, root } = await setUpLocal(t);
+  const tenantId = someTenantId();
+  await driver.ensure(spec(tenantId, 1));
+  const memory = path.join(root, tenantId, "state", "memory.md");
+  await writeFile(memory, "likes tea");
+  await driver.remove(tenantId);
+  delete secrets["model-key"];
+  await assert.rejects(driver.ensure(spec(tenantId, 2)), ConfigError);
+  assert.equal((await driver.inspect(tenantId)).state, "absent");
+  assert.equal(await readFile(memory, "utf8"), "likes tea");
 });
 
 test("the configuration on disk is the spec's, moved to loopback, and the one before is kept (F41)", async (t) => {

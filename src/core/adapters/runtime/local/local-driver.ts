@@ -14,7 +14,7 @@ import {
   listTenants,
   readProcess,
   readRecord,
-  removeFolder,
+  removeAllButState,
   tenantPaths,
   writeProcess,
   writeRecord,
@@ -122,7 +122,7 @@ export function createLocalDriver(options: {
       await checkSpec(local, tenantPaths(root, spec.tenantId), record);
     } catch (error) {
       // A runtime that was refused must not be found by supervision.
-      await removeFolder(root, spec.tenantId);
+      await removeAllButState(tenantPaths(root, spec.tenantId));
       throw error;
     }
     await start(record, { failures: 0, lastExit: null });
@@ -211,8 +211,8 @@ export function createLocalDriver(options: {
         // So that supervision leaves it alone if we are cut off.
         if (record !== undefined) await writeRecord(paths, { ...record, desired: "asleep" });
         await halt(paths);
-        await removeFolder(root, tenantId);
-        log.info({ tenantId }, "runtime removed");
+        await removeAllButState(paths);
+        log.info({ tenantId }, "runtime removed, its state kept");
       }),
     async close() {
       closed = true;

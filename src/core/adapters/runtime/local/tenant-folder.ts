@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
-import { chmod, chown, mkdir, readdir, rename, rm } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { ConflictError } from "../../../platform/errors.ts";
 import { parseTenantId, type TenantId } from "../../../platform/ids.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
-import { readIfThere, writeDurably, type Owner } from "./files.ts";
+import { hasCode, readIfThere, writeDurably, type Owner } from "./files.ts";
 
 /**
  * Where things lie. The folder and its records belong to us and the runtime can't write them: what we do as root must not follow from
@@ -88,7 +87,7 @@ export async function writeProcess(paths: TenantPaths, record: ProcessRecord): P
   await writeDurably(paths.process, `${JSON.stringify(record)}\n`, { mode: 0o600 });
 }
 
-/** Tenants that have a folder, also one without a record, as a crash may leave. */
+/** Tenants that have a folder, also one without a record: it holds kept state, or what a crash left. */
 export async function listTenants(root: string): Promise<TenantId[]> {
   const names = await readdir(root);
   return names.map(parseTenantId).filter((tenantId) => tenantId !== undefined);
@@ -107,20 +106,41 @@ export async function makeFolder(paths: TenantPaths, owner: Owner | undefined): 
   await chmod(paths.folder, 0o710);
 }
 
-/** Removes the folder: moved out of sight first, so that a crash leaves no half of a runtime. @throws ConflictError when it is still there. */
-export async function removeFolder(root: string, tenantId: TenantId): Promise<void> {
-  const { folder } = tenantPaths(root, tenantId);
-  const trash = path.join(root, `.removing-${tenantId}`);
-  await rm(trash, { recursive: true, force: true });
-  if (existsSync(folder)) {
-    await chmod(folder, 0o700);
-    await rename(folder, trash);
-    await rm(trash, { recursive: true, force: true });
+/**
+ * Removes all but the state; the record goes last, so that a removal that was cut off is seen and done again. Without any state, nothing
+ * is left. @throws ConflictError when something else is still there.
+ */
+export async function removeAllButState(paths: TenantPaths): Promise<void> {
+  const others = (await namesIn(paths.folder)).map((name) => path.join(paths.folder, name));
+  for (const other of others)
+    if (other !== paths.state && other !== paths.record) await rm(other, { recursive: true, force: true });
+  await rm(paths.record, { force: true });
+  if (await removeIfEmpty(paths.state)) await removeIfEmpty(paths.folder);
+  const left = (await namesIn(paths.folder)).filter((name) => path.join(paths.folder, name) !== paths.state);
+  if (left.length === 0) return;
+  throw new ConflictError(
+    "runtime_not_removed",
+    `Still in ${paths.folder} after removing the runtime: ${left.join(", ")}; remove it again.`,
+  );
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (hasCode(error, "ENOENT")) return [];
+    throw error;
   }
-  if (existsSync(folder) || existsSync(trash)) {
-    throw new ConflictError(
-      "runtime_not_removed",
-      `Files of tenant ${tenantId} are still in ${root}; remove it again.`,
-    );
+}
+
+/** Whether it is gone. */
+async function removeIfEmpty(folder: string): Promise<boolean> {
+  try {
+    await rmdir(folder);
+    return true;
+  } catch (error) {
+    if (hasCode(error, "ENOENT")) return true;
+    if (hasCode(error, "ENOTEMPTY", "EEXIST")) return false;
+    throw error;
   }
 }
