@@ -111,6 +111,8 @@ async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<voi
     ...known,
     state: observed.state,
     address: observed.address ?? null,
+    reason: observed.reason ?? null,
+    attempts: 0,
     observedAt: ctx.clock.now(),
   });
   if (tenant.hibernatedAt === null) await setHibernated(ctx.db, tenant.id, ctx.clock.now());
@@ -144,7 +146,14 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
 
 async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error: unknown): Promise<void> {
   const reason = errorMessage(error);
-  const attempts = await store.recordFailure(ctx.db, tenant.id, reason, ctx.clock.now());
+  const attempts = await store.recordFailure(ctx.db, {
+    tenantId: tenant.id,
+    driver: ctx.runtimes.name,
+    image: ctx.fleet.image,
+    reason,
+    at: ctx.clock.now(),
+    since: tenant.statusChangedAt,
+  });
   ctx.log.warn({ tenantId: tenant.id, status: tenant.status, attempts, error }, "runtime does not follow yet");
   if (tenant.status === "provisioning" && attempts >= MAX_ATTEMPTS) {
     return giveUp(ctx, tenant, `given up after ${attempts} attempts: ${reason}`);

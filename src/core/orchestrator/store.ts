@@ -18,15 +18,28 @@ export async function putRuntime(db: Db, row: Insertable<Runtimes>): Promise<voi
     .execute();
 }
 
-/** Notes a failure and gives the number of failures in a row. */
-export async function recordFailure(db: Db, tenantId: TenantId, reason: string, at: Date): Promise<number> {
+/**
+ * Notes a failure, also of a runtime that there is none of yet, and gives the number of failures in a row. Those before `since`, when
+ * something else was asked of the runtime, don't count.
+ */
+export async function recordFailure(
+  db: Db,
+  failure: Pick<RuntimeRow, "tenantId" | "driver" | "image"> & { reason: string; at: Date; since: Date },
+): Promise<number> {
+  const { reason, at, since, ...runtime } = failure;
   const row = await db
-    .updateTable("runtimes")
-    .set((eb) => ({ attempts: eb("attempts", "+", 1), reason, observedAt: at }))
-    .where("tenantId", "=", tenantId)
+    .insertInto("runtimes")
+    .values({ ...runtime, state: "absent", specHash: "", attempts: 1, reason, observedAt: at })
+    .onConflict((conflict) =>
+      conflict.column("tenantId").doUpdateSet({
+        attempts: sql`CASE WHEN runtimes.observed_at < ${since} THEN 1 ELSE runtimes.attempts + 1 END`,
+        reason,
+        observedAt: at,
+      }),
+    )
     .returning("attempts")
-    .executeTakeFirst();
-  return row?.attempts ?? 1;
+    .executeTakeFirstOrThrow();
+  return row.attempts;
 }
 
 export async function deleteRuntime(db: Db, tenantId: TenantId): Promise<void> {
