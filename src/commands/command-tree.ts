@@ -48,7 +48,7 @@ export async function buildProgram(words: readonly string[]): Promise<Command> {
 }
 
 async function buildGroup(name: string, group: Group, typed: readonly string[]): Promise<Command> {
-  const command = new Command(name).description(group.description).showSuggestionAfterError();
+  const command = new Command(name).description(group.description).showSuggestionAfterError().helpCommand(false);
   for (const [childName, child] of Object.entries(group.commands)) {
     const isTyped = childName === typed[0];
     if ("commands" in child) command.addCommand(await buildGroup(childName, child, isTyped ? typed.slice(1) : []));
@@ -58,8 +58,6 @@ async function buildGroup(name: string, group: Group, typed: readonly string[]):
   return command;
 }
 
-/** `help` before a command is the same as `--help` after it. */
 function typedPath(words: readonly string[]): string[] {
-  const path = words.filter((word) => !word.startsWith("-"));
-  return path[0] === "help" ? path.slice(1) : path;
+  return words.filter((word) => !word.startsWith("-"));
 }

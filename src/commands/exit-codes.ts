@@ -38,5 +38,8 @@ export function describeError(error: unknown): string {
 /** The document that stands on standard output with --json when a command failed. */
 export function errorDocument(error: unknown): { error: { code: string; message: string } } {
   if (error instanceof OpenClawError) return { error: { code: error.code, message: error.message } };
+  if (error instanceof CommanderError) {
+    return { error: { code: "usage", message: error.message.replace(/^error: /, "") } };
+  }
   return { error: { code: "unexpected", message: error instanceof Error ? error.message : String(error) } };
 }

@@ -6,7 +6,7 @@ import { describeError, errorDocument, exitCodeOf } from "./exit-codes.ts";
 process.exitCode = await run(process.argv.slice(2));
 
 async function run(typed: string[]): Promise<number> {
-  const words = typed.length === 1 && ["--version", "-V"].includes(typed[0] ?? "") ? ["version"] : typed;
+  const words = inFull(typed);
   try {
     const program = await buildProgram(words);
     throwInsteadOfExit(program);
@@ -15,6 +15,13 @@ async function run(typed: string[]): Promise<number> {
   } catch (error) {
     return report(error, words.includes("--json"));
   }
+}
+
+/** What is short for a command and its option. Commander's own help knows only the first of several words. */
+function inFull(typed: string[]): string[] {
+  const [first = "", ...rest] = typed;
+  if (rest.length === 0 && ["--version", "-V"].includes(first)) return ["version"];
+  return first === "help" && rest.length > 0 ? [...rest, "--help"] : typed;
 }
 
 function throwInsteadOfExit(command: Command): void {

@@ -311,7 +311,11 @@ test("the sweep finds from one listing what differs, and nothing else", async (t
   const { image } = ctx.fleet;
   await driver.ensure({ ...computeSpec(await getTenant(ctx.db, changed), { ...ctx.fleet, image: `${image}-old` }) });
   let listings = 0;
-  const onlyLists = { ...driver, inspect: unused, ensure: unused, list: async () => (listings++, driver.list()) };
+  const countedList = () => {
+    listings++;
+    return driver.list();
+  };
+  const onlyLists = { ...driver, inspect: unused, ensure: unused, list: countedList };
   assert.equal(await sweepRuntimes({ ...ctx, runtimes: onlyLists }), 4);
   assert.equal(listings, 1);
   const due = await Promise.all([fine, asleep, gone, changed, awake, pending, slept].map(bench.dueInMs));
