@@ -36,7 +36,8 @@ test("an empty database is migrated, by four at once as by one, and then the che
 
   const runs = await Promise.all(Array.from({ length: 4 }, () => openclaw("migrate", "--json")));
   const applied = runs.map((run) => documentOf(expectCode(run, 0))["applied"]);
-  assert.deepEqual(applied.flat().sort(), files.sort());
+  assert.equal(applied.flat().length, files.length);
+  assert.deepEqual(new Set(applied.flat()), new Set(files));
   assert.equal(expectCode(await openclaw("migrate", "--check"), 0).stdout, "");
   assert.deepEqual(findingsOf(expectCode(await openclaw("migrate", "--check", "--json"), 0)), []);
   assert.match(expectCode(await openclaw("migrate", "--status"), 0).stdout, /0001_tenants\.sql +applied/);

@@ -9,7 +9,6 @@ import type { Actor } from "./platform/audit.ts";
 import { type Clock, systemClock } from "./platform/clock.ts";
 import type { Config, Secrets } from "./platform/config.ts";
 import { createDb, createPool, type Db } from "./platform/db.ts";
-import { startEmbeddedPostgres } from "./platform/embedded-postgres.ts";
 import { ConfigError } from "./platform/errors.ts";
 import type { Log } from "./platform/log.ts";
 
@@ -41,10 +40,7 @@ export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runti
 
 /** Finds the database, starting the embedded one if need be, and opens a pool that connects on first use. */
 export async function openStore(config: Config, secrets: Secrets, log: Log, overrides: Overrides = {}): Promise<Store> {
-  const databaseUrl =
-    config.database.kind === "url"
-      ? config.database.url
-      : (await startEmbeddedPostgres({ dataDir: config.dataDir })).url;
+  const databaseUrl = config.database.kind === "url" ? config.database.url : await startOwnDatabase(config);
   const pool = createPool({
     url: databaseUrl,
     max: overrides.poolSize ?? 4,
@@ -64,6 +60,12 @@ export async function openStore(config: Config, secrets: Secrets, log: Log, over
     // Kysely's destroy() does nothing before its first query, and an idle connection keeps the process for 10 s.
     close: () => pool.end(),
   };
+}
+
+/** Loaded when needed, as all that few commands use. */
+async function startOwnDatabase({ dataDir }: Config): Promise<string> {
+  const { startEmbeddedPostgres } = await import("./platform/embedded-postgres.ts");
+  return (await startEmbeddedPostgres({ dataDir })).url;
 }
 
 /** Builds every dependency in order; `close` releases them in reverse. Runtimes are not stopped by it. */

@@ -3,7 +3,7 @@ import pino from "pino";
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** Structured log lines: fields first, then a message that is the same for every occurrence. */
-export type Log = Pick<pino.Logger, LogLevel> & { child(fields: Record<string, unknown>): Log };
+export type Log = Readonly<Record<LogLevel, (fields: object, message: string) => void>>;
 
 /**
  * Keys that may carry a secret or a person's words. They are masked wherever they stand in the first three levels, as the
