@@ -327,6 +327,19 @@ test("the sweep finds from one listing what differs, and nothing else", async (t
   assert.equal(await sweepRuntimes(ctx), 0);
 });
 
+test("the sweep leaves a failed tenant its backoff (F51)", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const id = await bench.newTenant();
+  for (let attempt = 0; attempt < 7; attempt++) {
+    bench.driver.failNext("ensure", platformDown());
+    await bench.converge(id);
+  }
+  await sweepRuntimes(bench.ctx);
+  assert.ok(((await bench.dueInMs(id)) ?? 0) > 50_000);
+  await updateTenant(bench.ctx, id, { timeZone: "Asia/Tokyo" });
+  assert.ok(((await bench.dueInMs(id)) ?? 0) <= 0);
+});
+
 test("a tenant that is gone is no error for the job that comes late", async (t) => {
   const bench = await setUpOrchestrator(t, database.db);
   const id = await bench.newTenant();

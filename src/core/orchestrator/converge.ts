@@ -83,7 +83,7 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
   await recordObservation(ctx, spec, tenant, observed);
   if (observed.state === "running") return becomeActive(ctx, tenant);
   // Not ready yet is no failure: look again soon, without burning an attempt.
-  await enqueueConverge(ctx.db, tenant.id, READY_POLL_MS);
+  await enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
 }
 
 async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -158,7 +158,9 @@ async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error
   if (tenant.status === "provisioning" && attempts >= MAX_ATTEMPTS) {
     return giveUp(ctx, tenant, `given up after ${attempts} attempts: ${reason}`);
   }
-  await enqueueConverge(ctx.db, tenant.id, Math.min(MAX_BACKOFF_MS, 1_000 * 2 ** Math.min(attempts - 1, 10)));
+  await enqueueConverge(ctx.db, tenant.id, {
+    delayMs: Math.min(MAX_BACKOFF_MS, 1_000 * 2 ** Math.min(attempts - 1, 10)),
+  });
 }
 
 function starting(spec: RuntimeSpec): ObservedRuntime {

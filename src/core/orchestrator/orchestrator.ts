@@ -41,7 +41,8 @@ export async function sweepRuntimes(ctx: OrchestratorContext): Promise<number> {
     const runtime = observed.get(tenant.id);
     if (follows(ctx, tenant, runtime)) continue;
     differing += 1;
-    await enqueueConverge(ctx.db, tenant.id);
+    // A job that waits out its backoff is not hurried.
+    await enqueueConverge(ctx.db, tenant.id, { keepsTime: true });
   }
   return differing;
 }

@@ -23,6 +23,8 @@ export type EnqueueOptions = {
   /** A waiting job with the same key is replaced instead of joined by a second one. */
   key?: string;
   delayMs?: number;
+  /** A waiting job with the same key keeps its time: for whoever only makes sure that there is one. */
+  keepsTime?: boolean;
   /** Tries before the job is left for an operator. */
   maxAttempts?: number;
 };
@@ -40,6 +42,7 @@ export async function enqueueJob<Name extends JobName>(
     queue_name => ${options.queue ?? null}::text,
     run_at => now() + ${options.delayMs ?? 0} * interval '1 millisecond',
     max_attempts => ${options.maxAttempts ?? 25}::integer,
-    job_key => ${options.key ?? null}::text
+    job_key => ${options.key ?? null}::text,
+    job_key_mode => ${options.keepsTime === true ? "preserve_run_at" : "replace"}::text
   )`.execute(db);
 }

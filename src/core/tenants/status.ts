@@ -67,11 +67,15 @@ export async function lockTenant(db: Db, tenantId: TenantId): Promise<Tenant> {
 }
 
 /** Has the runtime made what the tenant's status says: at most one job waits per tenant, at most one runs. */
-export async function enqueueConverge(db: Db, tenantId: TenantId, delayMs = 0): Promise<void> {
+export async function enqueueConverge(
+  db: Db,
+  tenantId: TenantId,
+  when: { delayMs?: number; keepsTime?: boolean } = {},
+): Promise<void> {
   await enqueueJob(
     db,
     "tenant.converge",
     { tenantId },
-    { queue: `tenant:${tenantId}`, key: `converge:${tenantId}`, delayMs },
+    { queue: `tenant:${tenantId}`, key: `converge:${tenantId}`, ...when },
   );
 }
