@@ -138,6 +138,9 @@ test("a changed tenant gets another configuration, and only then is its new user
   driver.failNext("ensure", platformDown());
   await bench.converge(id);
   assert.equal((await findRuntime(ctx.db, id))?.allowedUserId, null);
+  await bench.converge(id, { ...ctx, runtimes: { ...driver, ensure: ({ tenantId }) => driver.inspect(tenantId) } });
+  assert.equal((await findRuntime(ctx.db, id))?.allowedUserId, null, "while the old one still runs");
+  assert.notEqual(await bench.dueInMs(id), undefined);
   await bench.settle(id);
   assert.equal((await findRuntime(ctx.db, id))?.allowedUserId, 6001);
   const tenant = await getTenant(ctx.db, id);

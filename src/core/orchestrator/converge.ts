@@ -81,8 +81,8 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
     });
   }
   await recordObservation(ctx, spec, tenant, observed);
-  if (observed.state === "running") return becomeActive(ctx, tenant);
-  // Not ready yet is no failure: look again soon, without burning an attempt.
+  if (observed.state === "running" && observed.specHash === spec.hash) return becomeActive(ctx, tenant);
+  // Not ready yet, or not replaced yet, is no failure: look again soon, without burning an attempt.
   await enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
 }
 
