@@ -33,7 +33,8 @@ const ACCEPT_TIMEOUT_MS = 5_000;
 const MAX_BATCH = 1_000;
 const MAX_WAITING = 20_000;
 const RECONNECT_MS = 1_500;
-const CONCURRENCY = 128;
+/** Many: runtimes that hang hold theirs for 15 s each, and nobody else's chat may wait for that (F15). */
+const CONCURRENCY = 1_024;
 const PRUNE_AFTER_MS = 48 * 3_600_000;
 const PRUNE_BATCH = 5_000;
 

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { createLog } from "../platform/log.ts";
+import type { Entry } from "./inbox.ts";
+import { createLanes, type LanesOptions, type Step } from "./lanes.ts";
+
+const delivered: Step = { kind: "finish", outcome: "delivered" };
+const lease = { shard: 0, epoch: 1 };
+
+function entry(seq: number): Entry {
+  return { seq, botId: 1, updateId: seq, lane: 1, shard: 0, body: Buffer.alloc(0), acceptedAt: new Date(0) };
+}
+
+function setUp(change: Partial<LanesOptions>) {
+  return createLanes({
+    process: async () => delivered,
+    finish: async () => true,
+    loadShards: async () => [],
+    loadLane: async () => [],
+    concurrency: 4,
+    log: createLog("error", { write: () => undefined }),
+    ...change,
+  });
+}
+
+test("a shard whose backlog can't be read is not held, so that it is opened again", async () => {
+  let isDown = true;
+  const done = Promise.withResolvers<number>();
+  const lanes = setUp({
+    loadShards: async () => {
+      if (isDown) throw new Error("connection lost");
+      return [entry(1)];
+    },
+    process: async ({ seq }) => {
+      done.resolve(seq);
+      return delivered;
+    },
+  });
+  await assert.rejects(lanes.open([lease]));
+  assert.deepEqual(lanes.held(), []);
+  assert.equal(lanes.offer(entry(2)), false);
+  isDown = false;
+  await lanes.open([lease]);
+  assert.equal(await done.promise, 1);
+});
+
+test("what was delivered is not delivered again because it could not be recorded (F8)", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const processed: number[] = [];
+  const failed = Promise.withResolvers<void>();
+  const recorded = Promise.withResolvers<void>();
+  let failures = 0;
+  const lanes = setUp({
+    process: async ({ seq }) => {
+      processed.push(seq);
+      return delivered;
+    },
+    finish: async () => {
+      failures += 1;
+      if (failures === 1) {
+        failed.resolve();
+        throw new Error("connection lost");
+      }
+      recorded.resolve();
+      return true;
+    },
+  });
+  await lanes.open([lease]);
+  lanes.offer(entry(1));
+  await failed.promise;
+  await new Promise((resolve) => setImmediate(resolve));
+  t.mock.timers.tick(1_000);
+  await recorded.promise;
+  assert.deepEqual(processed, [1]);
+});
+
+test("a shard taken anew is not worked on before what was begun under the old lease has ended (F14)", async () => {
+  const begun: number[] = [];
+  const first = Promise.withResolvers<Step>();
+  const lanes = setUp({
+    process: ({ seq }) => {
+      begun.push(seq);
+      return begun.length === 1 ? first.promise : Promise.resolve(delivered);
+    },
+    loadShards: async () => (begun.length === 0 ? [] : [entry(1)]),
+  });
+  await lanes.open([lease]);
+  lanes.offer(entry(1));
+  await new Promise((resolve) => setImmediate(resolve));
+  const reopened = lanes.open([{ shard: 0, epoch: 2 }]);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(begun, [1]);
+  first.resolve({ kind: "defer", delayMs: 0 });
+  await reopened;
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(begun, [1, 1]);
+});
