@@ -16,6 +16,13 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
   return (await identify(identity.pid))?.startedAt === identity.startedAt;
 }
 
+/** Whether the pid belongs, or may belong, to somebody else by now: it was given out again, or the machine restarted. */
+export async function isPidOfAnother({ pid, startedAt }: ProcessIdentity): Promise<boolean> {
+  const current = await identify(pid);
+  if (current !== undefined) return current.startedAt !== startedAt;
+  return process.platform === "linux" && !startedAt.startsWith(`${await bootId()}/`);
+}
+
 async function startOnLinux(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, "latin1");

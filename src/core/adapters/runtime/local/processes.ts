@@ -4,7 +4,7 @@ import { open, rename } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { UpstreamError } from "../../../platform/errors.ts";
 import { hasCode, type Owner } from "./files.ts";
-import { identify, isAlive, type ProcessIdentity } from "./process-identity.ts";
+import { identify, isAlive, isPidOfAnother, type ProcessIdentity } from "./process-identity.ts";
 
 const GRACE_MS = 10_000;
 const KILL_PATIENCE_MS = 5_000;
@@ -68,21 +68,26 @@ export async function startProcess(
   }
 }
 
-/** Ends a process and its whole group: SIGTERM, then SIGKILL after 10 s. Returns once it is gone; one gone already is fine. */
+/**
+ * Ends a process and its whole group: SIGTERM, then SIGKILL after 10 s. Returns once it is gone; one gone already is fine, and
+ * children that outlived it end with it, so that nobody but its successor works on its state.
+ */
 export async function stopProcess(identity: ProcessIdentity): Promise<void> {
-  if (!(await isAlive(identity))) return;
-  signalGroup(identity.pid, "SIGTERM");
-  if (!(await isGoneWithin(identity, GRACE_MS))) {
-    signalGroup(identity.pid, "SIGKILL");
-    if (!(await isGoneWithin(identity, KILL_PATIENCE_MS))) {
-      throw new UpstreamError("runtime_not_stopped", `Process ${identity.pid} doesn't end`, {
-        service: "runtime",
-        retryable: true,
-      });
-    }
-  }
+  if (await isAlive(identity)) await endLeader(identity);
+  else if (await isPidOfAnother(identity)) return;
   // Children that outlived their leader still hold the group's id, so it can't have become somebody else's.
   signalGroup(identity.pid, "SIGKILL");
+}
+
+async function endLeader(identity: ProcessIdentity): Promise<void> {
+  signalGroup(identity.pid, "SIGTERM");
+  if (await isGoneWithin(identity, GRACE_MS)) return;
+  signalGroup(identity.pid, "SIGKILL");
+  if (await isGoneWithin(identity, KILL_PATIENCE_MS)) return;
+  throw new UpstreamError("runtime_not_stopped", `Process ${identity.pid} doesn't end`, {
+    service: "runtime",
+    retryable: true,
+  });
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {

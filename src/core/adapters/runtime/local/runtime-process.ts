@@ -45,13 +45,16 @@ export async function checkSpec(local: LocalRuntimes, paths: TenantPaths, record
   }
 }
 
-/** Starts what the record says, the configuration written anew. The caller holds the tenant's lock and knows that nothing runs. */
+/** Starts what the record says, the configuration written anew. The caller holds the tenant's lock and knows that its process is gone. */
 export async function launch(
   local: LocalRuntimes,
   paths: TenantPaths,
   wanted: RuntimeRecord,
   previous: { failures: number; lastExit: string | null },
 ): Promise<{ child: ChildProcess; process: ProcessRecord }> {
+  // The real OpenClaw works in children of the process on record; killed alone, it leaves them with the state in their hands.
+  const before = await readProcess(paths);
+  if (before !== undefined) await stopProcess(before);
   const program = await local.program();
   // Ports are kept, but nobody guards them while a runtime is down.
   const isFree = (await isPortFree(wanted.gatewayPort)) && (await isPortFree(wanted.webhookPort));
