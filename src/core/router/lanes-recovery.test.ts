@@ -95,3 +95,22 @@ test("a shard taken anew is not worked on before what was begun under the old le
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(begun, [1, 1]);
 });
+
+test("an older update that turns up while a newer one is under way does not bring that one back", async () => {
+  const begun: number[] = [];
+  const first = Promise.withResolvers<Step>();
+  const lanes = setUp({
+    process: ({ seq }) => {
+      begun.push(seq);
+      return begun.length === 1 ? first.promise : Promise.resolve(delivered);
+    },
+    loadShards: async () => (begun.length === 0 ? [] : [entry(3), entry(4), entry(5)]),
+  });
+  await lanes.open([lease]);
+  lanes.offer(entry(5));
+  await new Promise((resolve) => setImmediate(resolve));
+  await lanes.reload([0]);
+  first.resolve(delivered);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(begun, [5, 3, 4]);
+});

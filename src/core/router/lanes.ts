@@ -177,7 +177,8 @@ export function createLanes(options: LanesOptions) {
     // Almost always the last one; acceptors in two daemons may hand over in another order than that of acceptance.
     let place = lane.queue.length;
     while (place > 0 && (lane.queue[place - 1]?.seq ?? 0) > entry.seq) place -= 1;
-    if (lane.queue[place - 1]?.seq === entry.seq) return;
+    // The first may be newer than those behind it: it was under way when they turned up.
+    if (lane.queue[place - 1]?.seq === entry.seq || lane.queue[0]?.seq === entry.seq) return;
     // The first is under way already.
     lane.queue.splice(lane.running ? Math.max(1, place) : place, 0, entry);
   }
