@@ -99,7 +99,7 @@ async function openGateway({ ctx, metrics, migrationsFolder, parts }: Daemon): P
   const { internalListen, metricsToken } = ctx.config.http;
   const app = createServer(ctx.log);
   parts.gateway = app;
-  registerHealth(app, { pool: ctx.pool, migrationsFolder });
+  registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   registerMetrics(app, metrics, { isLoopback: isLoopback(internalListen.host), token: metricsToken });
   await registerGateways(app, ctx);
   return listen(app, internalListen);
@@ -109,7 +109,7 @@ async function openWeb(daemon: Daemon): Promise<string> {
   const { ctx, metrics, migrationsFolder, parts } = daemon;
   const app = createServer(ctx.log);
   parts.web = app;
-  registerHealth(app, { pool: ctx.pool, migrationsFolder });
+  registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   await app.register((scope) => registerStripeWebhook(scope, { ctx, metrics }));
   await app.register((scope) => registerTelegramWebhook(scope, { ctx, metrics, acceptor: openAcceptor(daemon) }));
   return listen(app, ctx.config.http.publicListen);

@@ -33,7 +33,8 @@ export function command(): Command {
         };
         const { id } = await getTenant(store.db, reference);
         await updateTenant(store, id, input);
-        await applyEntitlement(store, id);
+        // A trial given now begins now; anything else only has its consequences reviewed.
+        await applyEntitlement(store, id, input.trialDays > 0 ? "began" : "review");
         const tenant = await getTenant(store.db, id);
         if (json) return printJson(tenantDocument(tenant));
         say(`Updated ${tenant.slug} (${tenant.status}).`);

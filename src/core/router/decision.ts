@@ -92,6 +92,7 @@ function hold(facts: DecisionFacts, notice: HoldReason): Verdict {
   return isStale(facts) ? { kind: "expire", reason: `still ${notice} after 10 minutes` } : { kind: "hold", notice };
 }
 
-function isStale({ now, acceptedAt }: DecisionFacts): boolean {
+/** Whether it is too late for the update to be of any use to its sender. */
+export function isStale({ now, acceptedAt }: Pick<DecisionFacts, "now" | "acceptedAt">): boolean {
   return now.getTime() - acceptedAt.getTime() > STALE_MS;
 }

@@ -5,7 +5,7 @@ import type { TenantId } from "../platform/ids.ts";
 import type { Batcher } from "../platform/batcher.ts";
 import type { Log } from "../platform/log.ts";
 import { consumeLink, enqueueConverge, type Tenant, type TenantsContext } from "../tenants/tenants.ts";
-import { type AnswerTopic, decide, type Verdict } from "./decision.ts";
+import { type AnswerTopic, decide, isStale, type Verdict } from "./decision.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Entry } from "./inbox.ts";
 import { idsIn, rememberIds } from "./known-ids.ts";
@@ -148,7 +148,8 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     if (now - (wokenAt.get(tenant.id) ?? 0) < WAKE_PERIOD_MS) return;
     if (wokenAt.size > SECRET_CACHE_SIZE) wokenAt.clear();
     wokenAt.set(tenant.id, now);
-    await enqueueConverge(ctx.db, tenant.id);
+    // A runtime that keeps failing is left its backoff.
+    await enqueueConverge(ctx.db, tenant.id, { keepsTime: true });
   }
 
   async function tellToWait(
@@ -163,7 +164,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   async function answer(entry: Entry, topic: AnswerTopic): Promise<Step> {
     const period = topic === "privateOnly" ? NEVER_AGAIN_MS : topic === "onboarding" ? HOUR_MS : MINUTE_MS;
     const said = await say(entry.lane, topic, period, TEXTS[topic](ctx.signupUrl));
-    return said === "later" ? defer(entry) : finish("answered", topic);
+    return said === "later" ? sayLater(entry) : finish("answered", topic);
   }
 
   async function expire(entry: Entry, update: UpdateFacts, reason: string): Promise<Step> {
@@ -183,13 +184,18 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     const text = await linkAnswer(outcome, chatId);
     const said = await say(chatId, `link:${entry.seq}`, 0, text);
     // The token is used up by now: coming back finds the chat linked and says so.
-    return said === "later" ? defer(entry) : finish("answered", `link ${outcome.kind}`);
+    return said === "later" ? sayLater(entry) : finish("answered", `link ${outcome.kind}`);
   }
 
   async function linkAnswer(outcome: Awaited<ReturnType<typeof consumeLink>>, chatId: number): Promise<string> {
     if (outcome.kind === "linked") return TEXTS.linked(outcome.tenant.displayName);
     if (outcome.kind === "chat-taken") return TEXTS.chatTaken();
     return (await ctx.routes.submit(chatId)) === undefined ? TEXTS.linkInvalid() : TEXTS.alreadyLinked();
+  }
+
+  function sayLater(entry: Entry): Step {
+    const isTooLate = isStale({ now: ctx.clock.now(), acceptedAt: entry.acceptedAt });
+    return isTooLate ? finish("ignored", "Telegram could not be reached in time") : defer(entry);
   }
 
   /** "silent": said lately, or the person can't be reached for good. "later": Telegram can't be reached now. */
@@ -215,7 +221,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   /** More than the limit allows: said once a minute, dropped and counted as such. */
   async function drop(entry: Entry): Promise<Step> {
     const said = await say(entry.lane, "tooFast", MINUTE_MS, TEXTS.tooFast());
-    return said === "later" ? defer(entry) : finish("dropped", "over the rate limit");
+    return said === "later" ? sayLater(entry) : finish("dropped", "over the rate limit");
   }
 
   function recall(entry: Entry): Memory {
