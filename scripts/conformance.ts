@@ -1,228 +1,229 @@
 /**
- * `npm run conformance`: a tenant on the real OpenClaw, end to end. Installs it outside the project, runs the daemon with the
- * local driver on it against a loopback Bot API and a loopback model, and shows what the control plane relies on.
+ * `npm run conformance`: a tenant on the real OpenClaw, end to end. Installs it outside the project, runs the daemon with the local
+ * driver on it against a loopback Bot API and a loopback model, and shows from outside what the control plane relies on.
  */
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { request } from "undici";
-import { type DaemonProcess, startDaemonProcess } from "../src/commands/quickstart/daemon-process.ts";
-import { isolatedEnvironment, openSettings, type QuickstartSettings } from "../src/commands/quickstart/settings.ts";
 import { createSteps } from "../src/commands/quickstart/steps.ts";
-import { waitWhile } from "../src/commands/tenant/wait.ts";
-import { createLocalDriver } from "../src/core/adapters/runtime/local/local-driver.ts";
-import { openStore, runtimesFolder, type Store } from "../src/core/context.ts";
-import { findRuntime, provisionTenant } from "../src/core/orchestrator/orchestrator.ts";
-import { loadConfig } from "../src/core/platform/config.ts";
-import { stopEmbeddedPostgres } from "../src/core/platform/embedded-postgres.ts";
-import { createLog } from "../src/core/platform/log.ts";
-import { migrate } from "../src/core/platform/migrations.ts";
+import { systemClock } from "../src/core/platform/clock.ts";
+import { reachableDataDir } from "../src/core/platform/data-dir.ts";
+import { errorMessage, UpstreamError } from "../src/core/platform/errors.ts";
 import { packageRoot } from "../src/core/platform/package-root.ts";
-import { createTenant, type Tenant } from "../src/core/tenants/tenants.ts";
-import { startModelServer } from "../src/core/testing/fakes/model-server.ts";
-import { startTelegramServer, type TelegramServer } from "../src/core/testing/fakes/telegram-server.ts";
+import { installOpenClaw } from "./conformance/install.ts";
+import { openStage, readLogs, type Stage } from "./conformance/stage.ts";
 
 const VERSION = "2026.9.6";
-const START_TIMEOUT_MS = 180_000;
+const START_TIMEOUT_S = 180;
 const REPLY_TIMEOUT_MS = 120_000;
-/** What a person gets only if a turn went the whole way: OpenClaw itself writes too, after a crash for one. */
-const MODEL_REPLY = "These are the words of the model.";
+const CONFIG_TIMEOUT_MS = 30_000;
+const SLUG = "conformance";
+/** Spoken to by another API than the basic tier's. */
+const PLUS_MODEL = "gpt-5-mini";
 /** Calls that would change the shared bot for everybody; none of them may get through. */
-const SHARED_BOT_METHODS = ["setWebhook", "deleteWebhook", "getUpdates", "setMyCommands", "deleteMyCommands"];
+const SHARED_BOT_CALL = /^(setWebhook|deleteWebhook|getUpdates|setMy.*|deleteMy.*|logOut|close)$/;
 
 const run = promisify(execFile);
-const begun = performance.now();
-const steps = createSteps(false);
-const opened: (() => Promise<unknown>)[] = [];
-try {
-  await conform();
-  console.log(`conformance passed in ${((performance.now() - begun) / 1_000).toFixed(0)} s`);
-} finally {
-  for (const close of opened.toReversed()) await close();
+const stopping = new AbortController();
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(name, () => stopping.abort());
+const interrupted = once(stopping.signal, "abort").then(() => Promise.reject(new Error("interrupted")));
+interrupted.catch(() => undefined);
+const { run: runStep } = createSteps(false);
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const begun = performance.now();
+  const opened: (() => Promise<unknown>)[] = [];
+  const problems: unknown[] = [];
+  await conform(opened).catch((error: unknown) => problems.push(error));
+  // One that can't be undone doesn't keep the others from it.
+  for (const close of opened.toReversed()) await close().catch((error: unknown) => problems.push(error));
+  for (const problem of problems) console.error(`✗ ${errorMessage(problem)}`);
+  if (problems.length > 0) return 1;
+  console.log(`conformance passed in ${Math.round((performance.now() - begun) / 1_000)} s`);
+  return 0;
 }
 
-async function conform(): Promise<void> {
-  const binary = await steps.run(`openclaw@${VERSION} installed`, install, (file) => file);
-  const dataDir = await mkdtemp(path.join(tmpdir(), "openclaw-conformance-data-"));
-  await chmod(dataDir, 0o711);
-  opened.push(() => rm(dataDir, { recursive: true, force: true }));
-
-  const own = await openSettings(dataDir);
-  const gate = createGate();
-  const telegram = await startTelegramServer({ token: own.telegramBotToken });
-  const model = await startModelServer({
-    apiKey: own.modelApiKey,
-    reply: () => MODEL_REPLY,
-    beforeEvent: () => gate.pass(),
-  });
-  opened.push(telegram.close, model.close);
-  const loopback = { telegramUrl: telegram.url, modelUrl: model.url };
-  const env = { ...isolatedEnvironment(dataDir, own, loopback), OPENCLAW_RUNTIME_BIN: binary };
-
-  const { config, secrets } = loadConfig(env);
-  const store = await openStore(config, secrets, createLog("warn"));
-  opened.push(() => stopEmbeddedPostgres({ dataDir }), store.close);
-  await migrate(store.pool, path.join(packageRoot(), "migrations"));
-  const daemon = await steps.run(
-    "daemon",
-    () => startDaemonProcess(dataDir, env),
-    ({ publicUrl }) => publicUrl,
+async function conform(opened: (() => Promise<unknown>)[]): Promise<void> {
+  const { signal } = stopping;
+  await step("built", () => run(process.execPath, [path.join(packageRoot(), "scripts", "build.ts")], { signal }));
+  const parent = await scratchParent();
+  const binary = await step(
+    `openclaw@${VERSION} installed`,
+    () => installOpenClaw(parent, VERSION, signal),
+    (file) => file,
   );
-  const tenant = await newTenant(store, own);
-  opened.push(() => removeRuntime(store, tenant), daemon.stop);
-
-  await steps.run(
-    "runtime healthy",
-    () => untilHealthy(store, tenant),
-    (address) => address,
-  );
-  await steps.run("configuration valid without warnings", () => validate(store, binary, tenant));
-  await steps.run("update answered through the gateways", () => converse(daemon, telegram, own, 1, "Hello!"), shorten);
-
-  await steps.run(
-    "second update survives SIGKILL of the runtime",
-    async () => {
-      gate.close();
-      const thinking = model.waitFor(
-        (call) => JSON.stringify(call.body).includes("Are you still there?"),
-        REPLY_TIMEOUT_MS,
-      );
-      const answered = converse(daemon, telegram, own, 2, "Are you still there?");
-      // In the middle of its turn: accepted for good, not answered yet.
-      await Promise.race([thinking, answered]);
-      // The whole of it: the process on record is only the parent of the one that works.
-      process.kill(-(await runtimePid(store, tenant)), "SIGKILL");
-      gate.open();
-      return answered;
-    },
-    shorten,
-  );
-
-  await steps.run("the shared bot was left alone", async () => {
-    const touched = telegram.calls.map((call) => call.method).filter((method) => SHARED_BOT_METHODS.includes(method));
-    if (touched.length > 0) throw new Error(`these calls reached the Bot API: ${touched.join(", ")}`);
-  });
-}
-
-/** Installs once per machine; a copy broken off never looks like a whole one. */
-async function install(): Promise<string> {
-  const folder = path.join(tmpdir(), `openclaw-conformance-${VERSION}-${process.getuid?.() ?? 0}`);
-  const binary = path.join(folder, "node_modules", "openclaw", "openclaw.mjs");
-  if (existsSync(binary)) return binary;
-  const draft = `${folder}.${process.pid}.tmp`;
-  await mkdir(draft, { mode: 0o755 });
-  try {
-    await writeFile(path.join(draft, "package.json"), '{"private":true}\n');
-    await run("npm", ["install", `openclaw@${VERSION}`, "--no-audit", "--no-fund", "--loglevel=error"], { cwd: draft });
-    // Tenants' users have to read it.
-    await run("chmod", ["-R", "go+rX", draft]);
-    await rm(folder, { recursive: true, force: true });
-    await rename(draft, folder);
-  } finally {
-    await rm(draft, { recursive: true, force: true });
-  }
-  return binary;
-}
-
-async function newTenant(store: Store, own: QuickstartSettings): Promise<Tenant> {
-  const input = {
-    slug: "conformance",
-    email: "conformance@example.com",
-    telegramChatId: own.chatId,
-    billingExempt: true,
-  };
-  const { tenant } = await createTenant(store, input);
-  return provisionTenant(store, tenant.id, "conformance run");
-}
-
-async function untilHealthy(store: Store, { id }: Tenant): Promise<string> {
-  const tenant = await waitWhile(store, id, "provisioning", START_TIMEOUT_MS);
-  const address = (await findRuntime(store.db, id))?.address;
-  if (tenant.status !== "active" || address == null)
-    throw new Error(`the tenant is ${tenant.status}: ${tenant.statusReason}`);
-  const response = await request(`${address}/healthz`);
-  const body = await response.body.text();
-  if (response.statusCode !== 200 || body.trim() !== "ok")
-    throw new Error(`healthz answered ${response.statusCode}: ${body}`);
-  return address;
-}
-
-/** Asks the real binary about the file that the runtime runs on. */
-async function validate(store: Store, binary: string, { id }: Tenant): Promise<void> {
-  const scratch = await mkdtemp(path.join(tmpdir(), "openclaw-conformance-validate-"));
+  const cue = createCue();
   const env = {
-    PATH: path.dirname(process.execPath),
-    HOME: scratch,
-    OPENCLAW_STATE_DIR: path.join(scratch, "state"),
-    OPENCLAW_CONFIG_PATH: path.join(runtimesFolder(store.config), id, "openclaw.json"),
-    OPENCLAW_GATEWAY_TOKEN: "any",
-    CP_MODEL_KEY: "any",
-    TELEGRAM_BOT_TOKEN: "1:any",
-    TELEGRAM_WEBHOOK_SECRET: "any",
+    OPENCLAW_RUNTIME_BIN: binary,
+    OPENCLAW_MODEL_BASIC: "claude-haiku-4-5",
+    OPENCLAW_MODEL_PLUS: PLUS_MODEL,
   };
+  const model = { reply: () => cue.words, beforeEvent: () => cue.opening };
+  const stage = await openStage({ parent, env, model, opened, signal });
   try {
-    const { stdout } = await run(process.execPath, [binary, "config", "validate", "--json"], { env });
-    const verdict: { valid: boolean; warnings: unknown[] } = JSON.parse(stdout);
-    if (!verdict.valid || verdict.warnings.length > 0) throw new Error(stdout);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
+    await exercise(stage, binary, cue);
+  } catch (error) {
+    console.error(await readLogs(stage.dataDir));
+    throw error;
   }
 }
 
-/** Says something in the tenant's chat and gives what the assistant answers to it. */
-async function converse(
-  daemon: DaemonProcess,
-  telegram: TelegramServer,
-  own: QuickstartSettings,
-  nth: number,
-  text: string,
-) {
-  const replies = () => telegram.messages(own.chatId).filter((sent) => sent.text?.includes(MODEL_REPLY)).length;
-  const before = replies();
+async function exercise(stage: Stage, binary: string, cue: Cue): Promise<void> {
+  const { openclaw, telegram, model } = stage;
+  await step("database migrated", () => openclaw("migrate"));
+  const { publicUrl } = await step("daemon ready", stage.startDaemon, (daemon) => daemon.publicUrl);
+  const chat = ["--chat", String(stage.own.chatId)];
+  const email = ["--email", "conformance@example.com"];
+  const created = await openclaw("tenant", "create", SLUG, ...email, ...chat, "--billing-exempt", "--json");
+  const { id }: { id: string } = JSON.parse(created);
+  const runtime = path.join(stage.dataDir, "runtimes", id);
+
+  // Its webhook listener is up, which it is only after its setWebhook was answered.
+  await step("runtime healthy", () =>
+    openclaw("tenant", "provision", SLUG, "--wait", "--timeout", String(START_TIMEOUT_S)),
+  );
+  const validate = () => validateConfig(stage, runtime, binary);
+  await step("configuration accepted without warnings", validate);
+  const say = (nth: number, text: string) => {
+    cue.words = answerTo(nth);
+    return converse(stage, publicUrl, nth, text);
+  };
+  await step("update answered by the real bot", () => say(1, "Hello!"));
+  await step("second update survives SIGKILL of the runtime", async () => {
+    cue.close();
+    const answered = say(2, "Are you still there?");
+    const asked = (call: { body: unknown }) => JSON.stringify(call.body).includes("Are you still there?");
+    // In the middle of its turn: accepted for good, and not answered yet.
+    await Promise.race([model.waitFor(asked, REPLY_TIMEOUT_MS), answered]);
+    await killRuntime(runtime);
+    cue.open();
+    return await answered;
+  });
+
+  await step("update held while another model's API replaces the first, and answered", async () => {
+    await openclaw("tenant", "update", SLUG, "--tier", "plus");
+    await untilConfig(runtime, PLUS_MODEL);
+    await say(3, "And now?");
+  });
+  await step("that configuration accepted without warnings", validate);
+  await step("configuration without a linked chat accepted", async () => {
+    await openclaw("tenant", "unlink", SLUG);
+    await untilConfig(runtime, '"dmPolicy": "disabled"');
+    await validate();
+  });
+
+  await step("models reached by the API of each", async () => {
+    const paths = new Set(model.calls.map((call) => call.path));
+    expect(paths.has("/v1/messages") && paths.has("/v1/chat/completions"), `only ${[...paths].join(" ")} was called`);
+  });
+  await step("every update answered once", async () => {
+    const texts = telegram.messages(stage.own.chatId).map((message) => message.text ?? "");
+    const counts = [1, 2, 3].map((nth) => texts.filter((text) => text.includes(answerTo(nth))).length);
+    expect(
+      counts.every((count) => count === 1),
+      `the bot wrote: ${texts.join(" | ")}`,
+    );
+  });
+  await step("the shared bot left alone", async () => {
+    const touched = telegram.calls.map((call) => call.method).filter((method) => SHARED_BOT_CALL.test(method));
+    expect(touched.length === 0, `these calls reached the Bot API: ${touched.join(", ")}`);
+  });
+}
+
+function step<Result>(title: string, work: () => Promise<Result>, detail?: (result: Result) => string) {
+  stopping.signal.throwIfAborted();
+  return runStep(title, work, detail).catch((error: unknown) => {
+    throw new Error(`${title}: ${errorMessage(error)}`, { cause: error });
+  });
+}
+
+/** Where the runtimes' users get through to what lies in it. */
+async function scratchParent(): Promise<string> {
+  const parent = path.dirname(await reachableDataDir(path.join(tmpdir(), "openclaw-conformance")));
+  await mkdir(parent, { recursive: true });
+  return parent;
+}
+
+/** Asks the real binary about the file that the runtime runs on, with everything set that the file refers to. */
+async function validateConfig({ dataDir }: Stage, runtime: string, binary: string): Promise<void> {
+  const references = [...(await readConfig(runtime)).matchAll(/\$\{([A-Z_]+)\}/g)].map((match) => match[1] ?? "");
+  const env = {
+    ...Object.fromEntries(references.map((name) => [name, "1:any"])),
+    PATH: path.dirname(process.execPath),
+    HOME: dataDir,
+    OPENCLAW_STATE_DIR: path.join(dataDir, "validate"),
+    OPENCLAW_CONFIG_PATH: path.join(runtime, "openclaw.json"),
+  };
+  const args = [binary, "config", "validate", "--json"];
+  const { stdout } = await run(process.execPath, args, { env, signal: stopping.signal });
+  const verdict: { valid: boolean; warnings: unknown[] } = JSON.parse(stdout);
+  expect(verdict.valid && verdict.warnings.length === 0, stdout);
+}
+
+function readConfig(runtime: string): Promise<string> {
+  return readFile(path.join(runtime, "openclaw.json"), "utf8");
+}
+
+/** The runtime is replaced some time after the command that asks for it. */
+async function untilConfig(runtime: string, part: string): Promise<void> {
+  for (const deadline = performance.now() + CONFIG_TIMEOUT_MS; !(await readConfig(runtime)).includes(part);) {
+    stopping.signal.throwIfAborted();
+    expect(performance.now() < deadline, `no ${part} in openclaw.json within ${CONFIG_TIMEOUT_MS} ms`);
+    await delay(100);
+  }
+}
+
+/** Says `text` in the tenant's chat and waits until the model's answer reaches the Bot API, which takes the real token only. */
+async function converse({ own, telegram }: Stage, publicUrl: string, nth: number, text: string): Promise<void> {
   const from = { id: own.chatId, is_bot: false, first_name: "You" };
-  const date = Math.floor(performance.timeOrigin / 1_000) + nth;
+  const date = Math.floor(systemClock.now().getTime() / 1_000);
   const message = { message_id: nth, date, from, chat: { id: own.chatId, type: "private" }, text };
-  const answered = telegram.waitFor((call) => call.method === "sendMessage" && replies() > before, REPLY_TIMEOUT_MS);
-  const response = await request(`${daemon.publicUrl}/webhooks/telegram`, {
+  const { statusCode, body } = await request(`${publicUrl}/webhooks/telegram`, {
     method: "POST",
-    headers: { "x-telegram-bot-api-secret-token": own.telegramWebhookSecret },
+    headers: { "content-type": "application/json", "x-telegram-bot-api-secret-token": own.telegramWebhookSecret },
     body: JSON.stringify({ update_id: nth, message }),
   });
-  if (response.statusCode !== 200)
-    throw new Error(`the webhook answered ${response.statusCode}: ${await response.body.text()}`);
-  await answered;
-  return telegram.messages(own.chatId).at(-1)?.text ?? "";
+  expect(statusCode === 200, `the webhook answered ${statusCode}: ${await body.text()}`);
+  const isAnswer = (call: { method: string; params: Record<string, unknown> }) =>
+    call.method === "sendMessage" &&
+    Number(call.params["chat_id"]) === own.chatId &&
+    String(call.params["text"]).includes(answerTo(nth));
+  await Promise.race([telegram.waitFor(isAnswer, REPLY_TIMEOUT_MS), interrupted]);
 }
 
-async function runtimePid(store: Store, { id }: Tenant): Promise<number> {
-  const file = path.join(runtimesFolder(store.config), id, "process.json");
-  const { pid }: { pid: number } = JSON.parse(await readFile(file, "utf8"));
-  return pid;
+/** Told apart from what the router and OpenClaw write of their own accord, such as after a crash. */
+function answerTo(nth: number): string {
+  return `The model answers update ${nth}.`;
 }
 
-async function removeRuntime(store: Store, { id }: Tenant): Promise<void> {
-  const vault = { get: async () => undefined };
-  const driver = createLocalDriver({ root: runtimesFolder(store.config), binary: undefined, vault, log: store.log });
-  await driver.sleep(id);
-  await driver.close();
+/** The whole of it: the process on record is only the parent of the one that works. */
+async function killRuntime(runtime: string): Promise<void> {
+  const { pid }: { pid: number } = JSON.parse(await readFile(path.join(runtime, "process.json"), "utf8"));
+  process.kill(-pid, "SIGKILL");
 }
 
-/** Lets the model answer while open. */
-function createGate() {
-  let opening = Promise.resolve();
+type Cue = ReturnType<typeof createCue>;
+
+/** What the model says next; while closed, it keeps it to itself. */
+function createCue() {
   let open: () => void = () => undefined;
-  return {
+  const cue = {
+    words: "",
+    opening: Promise.resolve(),
     close() {
-      ({ promise: opening, resolve: open } = Promise.withResolvers<void>());
+      ({ promise: cue.opening, resolve: open } = Promise.withResolvers<void>());
     },
     open: () => open(),
-    pass: () => opening,
   };
+  return cue;
 }
 
-function shorten(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+function expect(isSo: boolean, problem: string): void {
+  if (!isSo) throw new UpstreamError("not_conforming", problem, { service: "openclaw", retryable: false });
 }

@@ -85,7 +85,6 @@ function runtimeConfig(tenant: Tenant, fleet: FleetSettings): RuntimeSpec["confi
         webhookPath: "/telegram-webhook",
       },
     },
-    messages: { ackReactionScope: "group-mentions" },
     plugins: { allow: ["telegram"] },
     discovery: { mdns: { mode: "off" } },
     update: { checkOnStart: false },

@@ -223,7 +223,7 @@ test("a database that can't be reached is an outside service's failure, and the 
     applicationName: "test",
     onIdleError: () => undefined,
   });
-  for (const attempt of [migrate(pool, OURS), isLedgerCurrent(pool, OURS)]) {
+  for (const attempt of [() => migrate(pool, OURS), () => isLedgerCurrent(pool, OURS)]) {
     await assert.rejects(attempt, (error) => {
       assert.ok(error instanceof UpstreamError);
       assert.equal(error.service, "postgres");
