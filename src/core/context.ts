@@ -23,6 +23,8 @@ export type Store = {
   databaseUrl: string;
   pool: pg.Pool;
   db: Db;
+  /** Starts the embedded database again if it is gone; another server is somebody else's to look after. */
+  reviveDatabase(): Promise<void>;
   close(): Promise<void>;
 };
 
@@ -57,6 +59,9 @@ export async function openStore(config: Config, secrets: Secrets, log: Log, over
     databaseUrl,
     pool,
     db,
+    async reviveDatabase() {
+      if (config.database.kind === "embedded") await startOwnDatabase(config);
+    },
     // Kysely's destroy() does nothing before its first query, and an idle connection keeps the process for 10 s.
     close: () => pool.end(),
   };

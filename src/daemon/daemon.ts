@@ -182,6 +182,9 @@ async function beat({ id, ctx, roles, parts }: Daemon): Promise<void> {
   } catch (error) {
     // The next beat tries again; meanwhile others see this daemon as silent, which it is.
     ctx.log.warn({ error }, "heartbeat failed");
+    await ctx
+      .reviveDatabase()
+      .catch((failure: unknown) => ctx.log.error({ error: failure }, "the database does not start"));
   }
 }
 
