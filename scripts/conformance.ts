@@ -19,8 +19,8 @@ import { installOpenClaw } from "./conformance/install.ts";
 import { openStage, readLogs, type Stage } from "./conformance/stage.ts";
 
 const VERSION = "2026.9.6";
-const START_TIMEOUT_S = 180;
-const REPLY_TIMEOUT_MS = 120_000;
+const START_TIMEOUT_S = 300;
+const REPLY_TIMEOUT_MS = 240_000;
 const CONFIG_TIMEOUT_MS = 30_000;
 const SLUG = "conformance";
 /** Spoken to by another API than the basic tier's. */
