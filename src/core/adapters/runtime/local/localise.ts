@@ -1,13 +1,17 @@
 import type { RuntimeConfigFile } from "../runtime-driver.ts";
 
-/** The configuration for this machine: everything on loopback, on the runtime's own ports, its workspace in its own folder. */
+/**
+ * The configuration for this machine: everything on loopback, on the runtime's own ports, workspace and log in its own folder.
+ * Unless told, OpenClaw writes its log below /tmp, into one folder for all.
+ */
 export function localiseConfig(
   config: RuntimeConfigFile,
-  place: { gatewayPort: number; webhookPort: number; workspace: string },
+  place: { gatewayPort: number; webhookPort: number; workspace: string; logFile: string },
 ): RuntimeConfigFile {
   return merge(config, {
     gateway: { bind: "loopback", port: place.gatewayPort },
     agents: { defaults: { workspace: place.workspace } },
+    logging: { file: place.logFile },
     channels: { telegram: { webhookHost: "127.0.0.1", webhookPort: place.webhookPort } },
   });
 }

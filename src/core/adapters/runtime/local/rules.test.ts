@@ -20,10 +20,11 @@ test("a configuration is moved to this machine and otherwise left as it is", () 
     channels: { telegram: { name: "acme" } },
     tools: { web: [] },
   };
-  assert.deepEqual(localiseConfig(config, { gatewayPort: 1, webhookPort: 2, workspace: "/w" }), {
+  assert.deepEqual(localiseConfig(config, { gatewayPort: 1, webhookPort: 2, workspace: "/w", logFile: "/l" }), {
     gateway: { bind: "loopback", port: 1, auth: { mode: "token" } },
     channels: { telegram: { name: "acme", webhookHost: "127.0.0.1", webhookPort: 2 } },
     agents: { defaults: { workspace: "/w" } },
+    logging: { file: "/l" },
     tools: { web: [] },
   });
   assert.equal(config.gateway.bind, "lan");

@@ -101,6 +101,7 @@ function configText(paths: TenantPaths, record: RuntimeRecord): string {
     gatewayPort,
     webhookPort,
     workspace: `${paths.state}/workspace`,
+    logFile: `${paths.tmp}/openclaw.log`,
   });
   return `${JSON.stringify(config, null, 2)}\n`;
 }
