@@ -25,6 +25,7 @@ export async function rememberIds(
 }
 
 export async function ownsId(db: Db, tenantId: TenantId, known: KnownId): Promise<boolean> {
+  if (!isStorable(known.id)) return false;
   const row = await db
     .selectFrom("telegramKnownIds")
     .select("id")
@@ -46,10 +47,15 @@ const KIND_BY_FIELD: Readonly<Record<string, TelegramIdKind>> = {
   business_connection_id: "business-connection",
 };
 
-/** The ids that an update gives to whom it is delivered: what hangs on it at any depth, and what it asks an answer to. */
+/** Far deeper than Telegram nests, and far shallower than the stack. */
+const MAX_DEPTH = 32;
+const MAX_ID_LENGTH = 512;
+const MAX_IDS = 200;
+
+/** The ids that an update gives to whom it is delivered: what hangs on it, and what it asks an answer to. */
 export function idsIn(fields: Record<string, unknown>): KnownId[] {
   const found: KnownId[] = [];
-  collect(fields, found);
+  collect(fields, 0, found);
   const query = (kind: TelegramIdKind, value: unknown) => {
     if (typeof value === "object" && value !== null && "id" in value && typeof value.id === "string")
       found.push({ kind, id: value.id });
@@ -57,14 +63,19 @@ export function idsIn(fields: Record<string, unknown>): KnownId[] {
   query("callback-query", fields["callback_query"]);
   query("inline-query", fields["inline_query"]);
   query("business-connection", fields["business_connection"]);
-  return found;
+  return found.filter(({ id }) => isStorable(id)).slice(0, MAX_IDS);
 }
 
-function collect(value: unknown, found: KnownId[]): void {
-  if (typeof value !== "object" || value === null) return;
+function collect(value: unknown, depth: number, found: KnownId[]): void {
+  if (typeof value !== "object" || value === null || depth > MAX_DEPTH) return;
   for (const [key, inner] of Object.entries(value)) {
     const kind = KIND_BY_FIELD[key];
     if (kind !== undefined && typeof inner === "string") found.push({ kind, id: inner });
-    else collect(inner, found);
+    else collect(inner, depth + 1, found);
   }
+}
+
+/** PostgreSQL takes no NUL in a text, and no id of Telegram's is longer. */
+function isStorable(id: string): boolean {
+  return id.length <= MAX_ID_LENGTH && !id.includes("\0") && id.isWellFormed();
 }

@@ -78,3 +78,9 @@ test("neighbouring chats spread over all shards", () => {
   const used = new Set(Array.from({ length: 1_000 }, (_, index) => shardOf(1_000_000 + index)));
   assert.equal(used.size, SHARD_COUNT);
 });
+
+test("an absurd date is no time at all", () => {
+  const sentAt = (date: unknown) => facts({ update_id: 1, message: { date, chat: { id: 7 } } }).sentAt;
+  for (const date of [1e300, -1, 0, "now", null]) assert.equal(sentAt(date), undefined, String(date));
+  assert.deepEqual(sentAt(1_700_000_000), new Date(1_700_000_000_000));
+});

@@ -60,7 +60,7 @@ export function readFacts({ fields }: Update): UpdateFacts {
         ? /^\/start(?:@\w+)? ([A-Za-z0-9_-]{1,64})$/.exec(text(content["text"]) ?? "")?.[1]
         : undefined,
     callbackQueryId: kind === "callback_query" ? text(content["id"]) : undefined,
-    sentAt: typeof content["date"] === "number" && content["date"] > 0 ? new Date(content["date"] * 1_000) : undefined,
+    sentAt: time(content["date"]),
   };
 }
 
@@ -72,6 +72,13 @@ export function laneOf(facts: UpdateFacts): number {
 /** Spreads lanes evenly over shards: Fibonacci hashing of the 64-bit id, the top six bits. */
 export function shardOf(lane: number): number {
   return Number(BigInt.asUintN(64, BigInt(lane) * 0x9e3779b97f4a7c15n) >> 58n);
+}
+
+/** Telegram's seconds; undefined for what is no time, the 0 of an inaccessible message included. */
+function time(value: unknown): Date | undefined {
+  if (typeof value !== "number" || value <= 0) return undefined;
+  const date = new Date(value * 1_000);
+  return Number.isNaN(date.getTime()) ? undefined : date;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

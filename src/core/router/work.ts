@@ -41,6 +41,8 @@ const PATIENCE_MS = 20_000;
 const NOTICE_PERIOD_MS = 10 * MINUTE_MS;
 const RUNTIME_GRACE_MS = 30_000;
 const MAX_BREAKS = 3;
+/** Longer than anything is held on purpose. */
+const LAST_RESORT_MS = 60 * MINUTE_MS;
 const WAKE_PERIOD_MS = 5_000;
 const SECRET_CACHE_MS = 30_000;
 const SECRET_CACHE_SIZE = 10_000;
@@ -52,6 +54,17 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   const secrets = createSecretCache(ctx.vault);
 
   return async function work(entry) {
+    try {
+      return await tryOnce(entry);
+    } catch (error) {
+      if (ctx.clock.now().getTime() - entry.acceptedAt.getTime() < LAST_RESORT_MS) throw error;
+      // Whatever it is about this update, the chat must go on; the dead letter keeps it.
+      ctx.log.error({ error, seq: entry.seq }, "update given up, it can't be worked on");
+      return finish("dead", "it could not be worked on");
+    }
+  };
+
+  async function tryOnce(entry: Entry): Promise<Step> {
     const parsed = parseUpdate(entry.body);
     const update = readFacts(parsed);
     // A private chat has its user's id, so the lane finds the tenant for kinds that have no chat as well.
@@ -65,7 +78,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     });
     const step = await act({ entry, parsed, update, route }, verdict);
     return step.kind === "finish" ? { ...step, tenantId: step.tenantId ?? route?.tenant.id } : step;
-  };
+  }
 
   async function act({ entry, parsed, update, route }: Work, verdict: Verdict): Promise<Step> {
     switch (verdict.kind) {
