@@ -82,6 +82,8 @@ CREATE TABLE daemons (
   host        text NOT NULL,
   pid         integer NOT NULL,
   worker_ids  text[] NOT NULL DEFAULT '{}',
+  -- Where runtimes reach this daemon's gateways; NULL without the gateway role.
+  gateway_url text,
   started_at  timestamptz NOT NULL DEFAULT now(),
   seen_at     timestamptz NOT NULL DEFAULT now()
 );

@@ -6,7 +6,7 @@ import type pg from "pg";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import { type Context, createContext } from "../core/context.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
-import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
+import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
 import { createPool } from "../core/platform/db.ts";
 import { ConfigError } from "../core/platform/errors.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
@@ -37,6 +37,7 @@ export type DaemonOptions = {
 
 const HEARTBEAT_MS = 2_000;
 const MIGRATION_POLL_MS = 1_000;
+const DRAIN_MS = 10_000;
 
 /** What a daemon has opened so far, by role. */
 type Parts = {
@@ -54,6 +55,8 @@ type Daemon = {
   roles: readonly Role[];
   metrics: Metrics;
   migrationsFolder: string;
+  /** Where runtimes reach this daemon's gateways; undefined without that role. */
+  gatewayUrl: string | undefined;
   parts: Parts;
 };
 
@@ -71,6 +74,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     roles,
     metrics: createMetrics({ laneDepth: () => parts.router?.lanes.depth() ?? { lanes: 0, updates: 0 } }),
     migrationsFolder: path.join(packageRoot(), "migrations"),
+    gatewayUrl: undefined,
     parts,
   };
   try {
@@ -84,14 +88,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
 async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {
   const { ctx, roles } = daemon;
   const internalAddress = roles.includes("gateway") ? await openGateway(daemon) : undefined;
-  const internalUrl = roles.includes("worker") ? urlForRuntimes(ctx.config, internalAddress) : undefined;
+  daemon.gatewayUrl = internalAddress;
   const publicAddress = roles.includes("web") ? await openWeb(daemon) : undefined;
   ctx.log.info({ publicAddress, internalAddress, roles, pid: process.pid, ...readVersion() }, "ready");
   // A database that is not there yet, or not migrated, is waited for: the listeners say so meanwhile (F81).
   await untilMigrated(daemon, signal);
   if (signal.aborted) return;
   await beat(daemon);
-  if (internalUrl !== undefined) await startWorker(daemon, internalUrl);
+  if (roles.includes("worker")) await startWorker(daemon);
   await repeat(HEARTBEAT_MS, signal, () => beat(daemon));
 }
 
@@ -129,17 +133,25 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
   );
 }
 
-async function startWorker(daemon: Daemon, internalUrl: string): Promise<void> {
+async function startWorker(daemon: Daemon): Promise<void> {
   const { id, ctx, metrics, parts } = daemon;
   const { runtime, tenancy, router } = ctx.config;
-  const fleet = { image: runtime.image, modelsByTier: runtime.modelsByTier, internalUrl };
+  const readFleet = async () => ({
+    image: runtime.image,
+    modelsByTier: runtime.modelsByTier,
+    internalUrl: await urlForRuntimes(ctx),
+  });
   parts.router = await startRouter({
     ...ctx,
     daemonId: id,
     signupUrl: tenancy.signupUrl,
     rateLimitPerMinute: router.rateLimitPerMinute,
   });
-  parts.jobs = await startJobs({ ...ctx, fleet, retentionDays: tenancy.retentionDays }, openPool(daemon, 12), metrics);
+  parts.jobs = await startJobs(
+    { ...ctx, readFleet, retentionDays: tenancy.retentionDays },
+    openPool(daemon, 12),
+    metrics,
+  );
   // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
   await beat(daemon);
   ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
@@ -170,11 +182,11 @@ async function untilMigrated({ ctx, migrationsFolder }: Daemon, signal: AbortSig
 }
 
 /** Says that this daemon lives, and takes over the jobs of those that no longer do. */
-async function beat({ id, ctx, roles, parts }: Daemon): Promise<void> {
+async function beat({ id, ctx, roles, gatewayUrl, parts }: Daemon): Promise<void> {
   try {
     const { version } = readVersion();
     const workerIds = parts.jobs?.workerIds() ?? [];
-    await heartbeat(ctx.pool, { id, roles, version, host: hostname(), pid: process.pid, workerIds });
+    await heartbeat(ctx.pool, { id, roles, version, host: hostname(), pid: process.pid, workerIds, gatewayUrl });
     parts.isSignedOn = true;
     if (!roles.includes("worker")) return;
     const freed = await unlockJobsOfDeadDaemons(ctx.pool);
@@ -188,26 +200,30 @@ async function beat({ id, ctx, roles, parts }: Daemon): Promise<void> {
   }
 }
 
-/** In this order: nothing new comes in, work ends, runtimes lose their gateway last. */
+/** In this order: nothing new comes in and work ends, then runtimes lose their gateway. */
 async function stop({ id, ctx, parts }: Daemon): Promise<void> {
-  await parts.web?.close();
-  await parts.jobs?.stop();
-  await parts.router?.stop();
-  await parts.gateway?.close();
+  await Promise.all([closeServer(parts.web), parts.jobs?.stop(), parts.router?.stop()]);
+  await closeServer(parts.gateway);
   if (parts.isSignedOn)
     await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));
   for (const pool of parts.pools) await pool.end();
   await ctx.close();
 }
 
-/** Where runtimes reach a gateway: as configured, else this daemon's own, else where one listens by configuration. */
-function urlForRuntimes(config: Config, own: string | undefined): string {
-  const { internalUrl, internalListen } = config.http;
-  if (internalUrl !== undefined) return internalUrl;
-  if (own !== undefined) return own;
-  if (internalListen.port !== 0) return `http://${internalListen.host}:${internalListen.port}`;
-  throw new ConfigError("internal_url_needed", [
-    "OPENCLAW_INTERNAL_URL is needed by a worker without the gateway role; expected http://gateway.internal:9090",
+/** Answers what was begun; whoever takes longer than that to ask, or to listen, is cut off. */
+async function closeServer(app: FastifyInstance | undefined): Promise<void> {
+  if (app === undefined) return;
+  const cutOff = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS);
+  await app.close();
+  clearTimeout(cutOff);
+}
+
+/** Where runtimes reach a gateway: as configured, else that of the fleet's oldest daemon that has one. */
+async function urlForRuntimes({ config, pool }: Context): Promise<string> {
+  const url = config.http.internalUrl ?? (await findGatewayUrl(pool));
+  if (url !== undefined) return url;
+  throw new ConfigError("no_gateway", [
+    "no daemon with the gateway role is alive; start one, or set OPENCLAW_INTERNAL_URL, e.g. http://gateway.internal:9090",
   ]);
 }
 

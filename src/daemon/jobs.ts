@@ -2,7 +2,7 @@ import { EventEmitter } from "node:events";
 import { Logger, parseCronItems, run, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
 import { projectStripeEvents, sweepEntitlement } from "../core/billing/billing.ts";
-import type { OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
+import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import { convergeTenant, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons } from "../core/platform/daemons.ts";
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
@@ -15,17 +15,24 @@ const CONCURRENCY = 8;
 
 type Handlers = { [Name in JobName]: (payload: JobPayloads[Name], signal: AbortSignal) => Promise<unknown> };
 
+export type JobsContext = Context &
+  Omit<OrchestratorContext, "fleet"> & {
+    /** As they are now: which gateway runtimes use depends on the daemons that live. */
+    readFleet(): Promise<FleetSettings>;
+  };
+
 /** What a job of each kind does. */
-function createHandlers(ctx: Context & OrchestratorContext): Handlers {
+function createHandlers(ctx: JobsContext): Handlers {
   return {
-    "tenant.converge": ({ tenantId }, signal) => convergeTenant(ctx, tenantId, signal),
+    "tenant.converge": async ({ tenantId }, signal) =>
+      convergeTenant({ ...ctx, fleet: await ctx.readFleet() }, tenantId, signal),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
         { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },
         signal,
       ),
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
-    "sweep.runtimes": () => sweepRuntimes(ctx),
+    "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
       await pruneKnownIds(ctx);
@@ -49,11 +56,7 @@ export type JobRunner = {
 };
 
 /** Runs jobs and the schedule until stopped. */
-export async function startJobs(
-  ctx: Context & OrchestratorContext,
-  pool: pg.Pool,
-  metrics: Metrics,
-): Promise<JobRunner> {
+export async function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): Promise<JobRunner> {
   const workerIds = new Set<string>();
   const events: WorkerEvents = new EventEmitter();
   events.on("pool:create", ({ workerPool }) => workerIds.add(workerPool.id));
@@ -72,7 +75,11 @@ export async function startJobs(
   });
   return {
     workerIds: () => [...workerIds],
-    stop: () => runner.stop(),
+    async stop() {
+      await runner.stop();
+      // It goes on giving jobs back after stop() has settled.
+      await runner.promise;
+    },
   };
 }
 

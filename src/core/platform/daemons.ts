@@ -12,15 +12,31 @@ export type DaemonSelf = {
   pid: number;
   /** Names under which this daemon locks jobs. */
   workerIds: readonly string[];
+  /** Where runtimes reach its gateways; undefined without that role. */
+  gatewayUrl: string | undefined;
 };
 
 /** Says that this daemon lives. */
 export async function heartbeat(pool: pg.Pool, self: DaemonSelf): Promise<void> {
   await pool.query(
-    `INSERT INTO daemons (id, roles, version, host, pid, worker_ids) VALUES ($1, $2, $3, $4, $5, $6)
+    `INSERT INTO daemons (id, roles, version, host, pid, worker_ids, gateway_url) VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (id) DO UPDATE SET seen_at = now(), worker_ids = excluded.worker_ids`,
-    [self.id, self.roles, self.version, self.host, self.pid, self.workerIds],
+    [self.id, self.roles, self.version, self.host, self.pid, self.workerIds, self.gatewayUrl ?? null],
   );
+}
+
+/**
+ * The gateway that all runtimes use: that of the daemon that has lived longest, so that every daemon computes the same
+ * specs and a newcomer moves nobody.
+ */
+export async function findGatewayUrl(pool: pg.Pool): Promise<string | undefined> {
+  const { rows } = await pool.query<{ gateway_url: string }>(
+    `SELECT gateway_url FROM daemons
+     WHERE gateway_url IS NOT NULL AND seen_at > now() - $1 * interval '1 millisecond'
+     ORDER BY started_at, id LIMIT 1`,
+    [DAEMON_SILENCE_MS],
+  );
+  return rows[0]?.gateway_url;
 }
 
 /**

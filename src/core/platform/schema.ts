@@ -34,6 +34,7 @@ export interface AuditLog {
 }
 
 export interface Daemons {
+  gatewayUrl: string | null;
   host: string;
   id: DaemonId;
   pid: number;

@@ -91,7 +91,15 @@ export async function setUp(t: TestContext) {
   }
 
   async function beat(id: DaemonId): Promise<void> {
-    const self = { id, roles: ["worker"], version: "test", host: "test", pid: process.pid, workerIds: [] };
+    const self = {
+      id,
+      roles: ["worker"],
+      version: "test",
+      host: "test",
+      pid: process.pid,
+      workerIds: [],
+      gatewayUrl: undefined,
+    };
     await heartbeat(database.pool, self);
   }
 
