@@ -11,7 +11,7 @@ import { TimeoutError, UpstreamError } from "../core/platform/errors.ts";
 import { createLog } from "../core/platform/log.ts";
 import { migrate } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
-import { createTenant, getTenant, type Tenant } from "../core/tenants/tenants.ts";
+import { createTenant, type Tenant } from "../core/tenants/tenants.ts";
 import { startModelServer } from "../core/testing/fakes/model-server.ts";
 import { startTelegramServer, type TelegramServer } from "../core/testing/fakes/telegram-server.ts";
 import { printJson, say } from "./output.ts";
@@ -64,7 +64,7 @@ async function runQuickstart(dataDir: string, { exit, json }: { exit: boolean; j
       () => startDaemonProcess(dataDir, env),
       ({ publicUrl }) => publicUrl,
     );
-    opened.push(() => stopRuntime(store), daemon.stop);
+    opened.push(() => stopRuntimes(store), daemon.stop);
     const tenant = await steps.run(
       "tenant",
       () => findOrCreateTenant(store, own),
@@ -196,11 +196,10 @@ async function post(url: string, body: string, headers: Record<string, string>):
 }
 
 /** Nothing is left running: the next run wakes the runtime again, as a message would. */
-async function stopRuntime(store: Store): Promise<void> {
+async function stopRuntimes(store: Store): Promise<void> {
   const vault = { get: async () => undefined };
   const driver = createLocalDriver({ root: runtimesFolder(store.config), binary: undefined, vault, log: store.log });
-  const { id } = await getTenant(store.db, SLUG);
-  await driver.sleep(id);
+  for (const { tenantId } of await driver.list()) await driver.sleep(tenantId);
   await driver.close();
 }
 

@@ -1,7 +1,7 @@
 import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { ListenAddress } from "../core/platform/config.ts";
-import { assertNever, OpenClawError } from "../core/platform/errors.ts";
+import { assertNever, ConfigError, errorMessage, OpenClawError } from "../core/platform/errors.ts";
 import type { Log } from "../core/platform/log.ts";
 
 export const MAX_WEBHOOK_BYTES = 1024 * 1024;
@@ -72,7 +72,15 @@ export function errorBody(code: string, message: string, requestId: string) {
 
 /** Listens and gives the base URL under which this machine reaches the server. */
 export async function listen(app: FastifyInstance, address: ListenAddress): Promise<string> {
-  await app.listen({ host: address.host, port: address.port });
+  await app.listen({ host: address.host, port: address.port }).catch((error: unknown) => {
+    throw new ConfigError(
+      "listen_failed",
+      [
+        `can't listen on ${address.host}:${address.port}: ${errorMessage(error)}; see OPENCLAW_PUBLIC_LISTEN and OPENCLAW_INTERNAL_LISTEN`,
+      ],
+      { cause: error },
+    );
+  });
   const bound = app.server.address();
   if (bound === null || typeof bound === "string") throw new Error("the listener has no port");
   const host = ["0.0.0.0", "::"].includes(address.host) ? "127.0.0.1" : address.host;

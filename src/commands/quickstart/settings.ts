@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { z } from "zod";
-import { readEnvironment } from "../../core/platform/config.ts";
+import { inheritedEnvironment } from "../../core/platform/config.ts";
 import { ConfigError } from "../../core/platform/errors.ts";
 
 const settings = z.object({
@@ -76,7 +76,7 @@ export function isolatedEnvironment(
   own: QuickstartSettings,
   loopback: { telegramUrl: string; modelUrl: string },
 ): Record<string, string> {
-  const inherited = Object.entries(readEnvironment()).filter(([name]) => !ACCOUNT_VARIABLES.test(name));
+  const inherited = Object.entries(inheritedEnvironment()).filter(([name]) => !ACCOUNT_VARIABLES.test(name));
   return {
     ...Object.fromEntries(inherited.map(([name, value]) => [name, value ?? ""])),
     OPENCLAW_DATA_DIR: dataDir,

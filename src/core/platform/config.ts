@@ -58,6 +58,11 @@ export function readEnvironment(folder: string = process.cwd()): Environment {
   return { ...readDotEnv(path.join(folder, ".env")), ...process.env };
 }
 
+/** The process's environment alone, for a child that must not see the `.env` of this folder. */
+export function inheritedEnvironment(): Environment {
+  return { ...process.env };
+}
+
 function readDotEnv(file: string): Environment {
   try {
     return parseEnv(readFileSync(file, "utf8"));

@@ -61,7 +61,7 @@ export async function findEmbeddedPostgres(options: { dataDir: string }): Promis
   const state = readState(cluster);
   const postmaster = state && readPostmaster(cluster);
   if (!state || !postmaster?.ready) return undefined;
-  return { url: `postgres://openclaw:${state.password}@127.0.0.1:${postmaster.port}/openclaw` };
+  return { url: `postgres://openclaw:${state.password}@127.0.0.1:${postmaster.port}/openclaw?sslmode=disable` };
 }
 
 /** Stops the embedded database of `dataDir`, closing its connections; nothing to do when it doesn't run. */
