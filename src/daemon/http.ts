@@ -3,6 +3,7 @@ import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, ty
 import type { ListenAddress } from "../core/platform/config.ts";
 import { assertNever, ConfigError, errorMessage, OpenClawError } from "../core/platform/errors.ts";
 import type { Log } from "../core/platform/log.ts";
+import { createRequestLog } from "./request-log.ts";
 
 export const MAX_WEBHOOK_BYTES = 1024 * 1024;
 
@@ -14,7 +15,8 @@ export function createServer(log: Log): FastifyInstance {
     // A stuck client must not hold a connection for ever.
     requestTimeout: 60_000,
     forceCloseConnections: "idle",
-    logger: false,
+    loggerInstance: createRequestLog(log),
+    disableRequestLogging: true,
     // A path that can't be decoded never reaches the handlers below, and Fastify's own answer repeats it, token and all (F90).
     frameworkErrors: (_error, request, reply) => {
       reply.raw

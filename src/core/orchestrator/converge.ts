@@ -176,6 +176,8 @@ async function recordObservation(
 ): Promise<void> {
   const now = ctx.clock.now();
   const isCurrent = observed.specHash === spec.hash;
+  const before = await store.findRuntime(ctx.db, tenant.id);
+  const wasRunning = before?.state === "running" && before.specHash === observed.specHash;
   await store.putRuntime(ctx.db, {
     tenantId: tenant.id,
     driver: ctx.runtimes.name,
@@ -186,7 +188,8 @@ async function recordObservation(
     allowedUserId: isCurrent ? tenant.telegramUserId : null,
     reason: observed.reason ?? null,
     attempts: 0,
-    ...(observed.state === "running" ? { healthyAt: now } : {}),
+    // Since when, not when last seen: the router leaves a runtime that has just come up some time.
+    ...(observed.state === "running" && !wasRunning ? { healthyAt: now } : {}),
     observedAt: now,
   });
 }

@@ -9,7 +9,12 @@ const telegramId = z.int().refine((id) => id !== 0, "must not be 0");
 const timeZone = z.string().refine(isTimeZone, "is not an IANA time zone such as Europe/Berlin");
 
 const fields = {
-  displayName: z.string().trim().min(1, "must not be empty").max(200),
+  displayName: z
+    .string()
+    .trim()
+    .min(1, "must not be empty")
+    .max(200)
+    .regex(/^\P{Cc}*$/u, "must not hold control characters"),
   email: z.email("is not an e-mail address").max(254),
   telegramChatId: telegramId.refine((id) => id > 0, "must be a private chat: a positive number"),
   telegramUserId: telegramId.refine((id) => id > 0, "must be a positive number"),
@@ -19,7 +24,9 @@ const fields = {
     .refine((name) => /^[A-Za-z0-9_]{4,32}$/.test(name), "is not a Telegram username"),
   language: z.string().regex(/^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$/, "is not a language tag such as en or pt-BR"),
   timeZone,
-  preferences: z.record(z.string(), z.unknown()),
+  preferences: z
+    .record(z.string(), z.unknown())
+    .refine(isStorable, "must hold neither NUL nor broken Unicode, and at most 64 KiB"),
   tags: z.array(z.string().regex(/^[a-z0-9][a-z0-9:._-]{0,62}$/, "must be 1 to 63 of a-z 0-9 : . _ -")).max(50),
   tier: z.enum(["basic", "plus"]),
   budgetExempt: z.boolean(),
@@ -70,6 +77,12 @@ function parse<Schema extends z.ZodType>(schema: Schema, input: unknown): z.outp
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => `${issue.path.join(".") || "input"} ${issue.message}`);
   throw new UsageError("tenant_input_invalid", `The tenant's data is not valid: ${problems.join("; ")}.`);
+}
+
+/** What PostgreSQL takes as jsonb; JSON.stringify writes both faults as escapes. */
+function isStorable(value: unknown): boolean {
+  const text = JSON.stringify(value);
+  return text.length <= 65_536 && !/(?<!\\)(\\\\)*\\u(0000|d[89a-f][0-9a-f]{2})/i.test(text);
 }
 
 function isTimeZone(name: string): boolean {
