@@ -29,7 +29,7 @@ export function command(): Command {
       process.on("SIGTERM", stop);
       process.on("SIGINT", stop);
       await runDaemon({ config, secrets, log, roles }, stopping.signal);
-      process.exitCode = interrupted ? 130 : 0;
+      if (interrupted) stopping.signal.throwIfAborted();
     });
 }
 

@@ -1,9 +1,10 @@
 import { CommanderError } from "commander";
 import { assertNever, ConfigError, OpenClawError } from "../core/platform/errors.ts";
 
-/** What the shell is told. Interrupted (130) is set where the signal arrives. */
+/** What the shell is told. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (isInterrupt(error)) return 130;
   if (!(error instanceof OpenClawError)) return 1;
   switch (error.kind) {
     case "usage":
@@ -31,6 +32,7 @@ export function exitCodeOf(error: unknown): number {
 export function describeError(error: unknown): string {
   if (error instanceof ConfigError) return error.problems.map((problem) => `error: ${problem}`).join("\n");
   if (error instanceof OpenClawError) return `error: ${error.message}`;
+  if (isInterrupt(error)) return "interrupted";
   const stack = error instanceof Error ? error.stack : String(error);
   return `error: this is a bug in openclaw, please report it\n${stack}`;
 }
@@ -42,4 +44,9 @@ export function errorDocument(error: unknown): { error: { code: string; message:
     return { error: { code: "usage", message: error.message.replace(/^error: /, "") } };
   }
   return { error: { code: "unexpected", message: error instanceof Error ? error.message : String(error) } };
+}
+
+/** What an aborted signal throws: somebody pressed Ctrl-C, and what was under way has been ended. */
+function isInterrupt(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
 }

@@ -1,5 +1,6 @@
 import path from "node:path";
 import { Command } from "commander";
+import type pg from "pg";
 import Stripe from "stripe";
 import { request } from "undici";
 import { createLocalDriver } from "../core/adapters/runtime/local/local-driver.ts";
@@ -7,7 +8,7 @@ import { openStore, runtimesFolder, type Store } from "../core/context.ts";
 import { loadConfig, readEnvironment } from "../core/platform/config.ts";
 import { reachableDataDir } from "../core/platform/data-dir.ts";
 import { stopEmbeddedPostgres } from "../core/platform/embedded-postgres.ts";
-import { TimeoutError, UpstreamError } from "../core/platform/errors.ts";
+import { ConflictError, TimeoutError, UpstreamError } from "../core/platform/errors.ts";
 import { createLog } from "../core/platform/log.ts";
 import { migrate } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
@@ -38,7 +39,8 @@ export function command(): Command {
 
 async function runQuickstart(dataDir: string, { exit, json }: { exit: boolean; json: boolean }): Promise<void> {
   const begun = performance.now();
-  const steps = createSteps(json);
+  const stopping = stopOnInterrupt();
+  const steps = createSteps(json, stopping);
   const opened: (() => Promise<unknown>)[] = [];
   try {
     const own = await openSettings(dataDir);
@@ -53,7 +55,11 @@ async function runQuickstart(dataDir: string, { exit, json }: { exit: boolean; j
     const { config, secrets } = loadConfig(env);
     const log = createLog("warn");
     const store = await steps.run("embedded PostgreSQL", () => openStore(config, secrets, log));
-    opened.push(() => stopEmbeddedPostgres({ dataDir }), store.close);
+    opened.push(store.close);
+    const claim = await claimFolder(store);
+    // After the claim: a database that another quickstart works with is not ours to stop.
+    opened.splice(-1, 0, () => stopEmbeddedPostgres({ dataDir }));
+    opened.push(async () => claim.release(true));
     await steps.run(
       "migrations",
       () => migrate(store.pool, path.join(packageRoot(), "migrations")),
@@ -91,11 +97,37 @@ async function runQuickstart(dataDir: string, { exit, json }: { exit: boolean; j
     else say(`\nAll of it works, in ${(totalMs / 1_000).toFixed(1)} s.`);
     if (!exit) {
       if (!json) say(whatNext(dataDir, daemon));
-      await untilStopped(daemon);
+      await untilStopped(daemon, stopping);
     }
   } finally {
     for (const close of opened.toReversed()) await close();
   }
+}
+
+/** Aborted by the first Ctrl-C or SIGTERM, after which what runs is ended in order; a second one means now. */
+function stopOnInterrupt(): AbortSignal {
+  const stopping = new AbortController();
+  const stop = () => {
+    if (stopping.signal.aborted) process.exit(130);
+    stopping.abort();
+  };
+  process.on("SIGINT", stop);
+  process.on("SIGTERM", stop);
+  return stopping.signal;
+}
+
+/** Holds the folder for as long as the connection given is kept. @throws ConflictError when another quickstart holds it. */
+async function claimFolder({ pool, config }: Store): Promise<pg.PoolClient> {
+  const client = await pool.connect();
+  const { rows } = await client.query<{ claimed: boolean }>(
+    "SELECT pg_try_advisory_lock(hashtext('openclaw quickstart')) AS claimed",
+  );
+  if (rows[0]?.claimed === true) return client;
+  client.release();
+  throw new ConflictError(
+    "quickstart_running",
+    `another quickstart runs in ${config.dataDir}; end it, or set OPENCLAW_DATA_DIR to another folder`,
+  );
 }
 
 async function findOrCreateTenant(store: Store, own: QuickstartSettings): Promise<Tenant> {
@@ -216,15 +248,16 @@ Everything keeps running until Ctrl-C. In another terminal:
 `;
 }
 
-function untilStopped(daemon: DaemonProcess): Promise<void> {
-  const stopped = Promise.withResolvers<void>();
-  process.once("SIGINT", stopped.resolve);
-  process.once("SIGTERM", stopped.resolve);
+function untilStopped(daemon: DaemonProcess, stopping: AbortSignal): Promise<void> {
+  const stopped = new Promise<void>((resolve) => {
+    if (stopping.aborted) resolve();
+    else stopping.addEventListener("abort", () => resolve());
+  });
   const gone = daemon.ended.then(() => {
     throw new UpstreamError("daemon_ended", "the daemon ended by itself; see daemon.log in the data folder", {
       service: "daemon",
       retryable: true,
     });
   });
-  return Promise.race([stopped.promise, gone]);
+  return Promise.race([stopped, gone]);
 }
