@@ -1,14 +1,11 @@
 /** `npm test [-- files, folders or node's options]`: all tests, with a PostgreSQL and a Redis of their own. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { globSync, statSync } from "node:fs";
-import { connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { setTimeout as delay } from "node:timers/promises";
 import { packageRoot } from "../src/core/platform/package-root.ts";
+import { startRedis } from "./redis-server.ts";
 import { withTestCluster } from "./test-cluster.ts";
 
-const REDIS_START_MS = 10_000;
 /** For a whole file: one that hangs fails, instead of holding up the run for good. */
 const FILE_TIMEOUT_MS = 300_000;
 
@@ -53,7 +50,7 @@ async function runTests({ adminUrl, template }: { adminUrl: string; template: st
       },
     );
   } finally {
-    redis?.child.kill("SIGKILL");
+    await redis?.stop();
   }
 }
 
@@ -80,44 +77,4 @@ async function run(args: readonly string[], variables: Record<string, string>): 
   } finally {
     interrupt.signal.removeEventListener("abort", stop);
   }
-}
-
-/** Undefined when there is no redis-server. */
-async function startRedis(): Promise<{ url: string; child: ChildProcess } | undefined> {
-  const port = await freePort();
-  const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir()];
-  const child = spawn("redis-server", args, { stdio: "ignore" });
-  const missing = await Promise.race([
-    once(child, "spawn").then(() => false),
-    once(child, "error").then(() => true),
-  ]).catch(() => true);
-  if (missing) return undefined;
-  for (const deadline = performance.now() + REDIS_START_MS; !(await answers(port)); await delay(20)) {
-    if (child.exitCode !== null || performance.now() > deadline)
-      throw new Error(`redis-server doesn't start on port ${port}`);
-  }
-  return { url: `redis://127.0.0.1:${port}`, child };
-}
-
-async function answers(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    // Not yet.
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("a TCP listener without a port");
-  return address.port;
 }

@@ -1,176 +1,161 @@
 import { randomInt } from "node:crypto";
-import { mkdtemp, rm, writeFile, chmod } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
-import { createDb, createPool } from "../../src/core/platform/db.ts";
-import { startEmbeddedPostgres, stopEmbeddedPostgres } from "../../src/core/platform/embedded-postgres.ts";
-import { migrate } from "../../src/core/platform/migrations.ts";
-import { packageRoot } from "../../src/core/platform/package-root.ts";
-import { systemClock } from "../../src/core/platform/clock.ts";
-import { provisionTenant } from "../../src/core/orchestrator/orchestrator.ts";
-import { createTenant } from "../../src/core/tenants/tenants.ts";
-import { type DaemonProcess, startDaemon } from "./daemon-process.ts";
-import { type Arrival, startRuntimes } from "./runtimes.ts";
-import { sendAll } from "./sender.ts";
-import { judge, type Verdict } from "./verdict.ts";
+import { percentile } from "../load/figures.ts";
+import { createFileVault } from "../../src/core/adapters/vault/file-vault.ts";
+import { startRuntimes, type Arrival, nowMicros } from "../load/runtimes.ts";
+import {
+  allTenantsActive,
+  allUpdatesFinished,
+  BOT_TOKEN,
+  createTenants,
+  daemonEnv,
+  type Stage,
+  WEBHOOK_SECRET,
+  withStage,
+} from "../load/stage.ts";
+import { LEASE_MS } from "../../src/core/router/shard-leases.ts";
+import { startRedis } from "../redis-server.ts";
+import { sendAll, WORDS } from "./sender.ts";
+import { judge, type Outage, type Verdict } from "./verdict.ts";
+import { killAndRestart, superviseDaemons, type VictimName } from "./victims.ts";
 
-export type RouterChaosOptions = { updates: number; chats: number; kills: number; daemons: number };
+export type RouterChaosOptions = {
+  updates: number;
+  chats: number;
+  /** How often something is killed, one after the other or while the last is still coming back. */
+  rounds: number;
+  daemons: number;
+  victims: readonly VictimName[];
+};
 
 export type RouterChaosResult = Verdict & {
   passed: boolean;
   sent: number;
-  kills: number;
+  /** What daemons said last that ended by themselves. */
+  crashes: readonly string[];
+  /** Lines of logs and metrics that hold a credential, or words of a message. */
+  leaks: number;
+  kills: Record<string, number>;
   /** From the first update sent to the last one delivered. */
   durationMs: number;
-  /** For each kill: until the first delivery after it, and the longest that a chat was without any delivery around it. */
-  handovers: { firstDeliveryMs: number; longestSilenceMs: number }[];
+  /** How long chats were without any delivery around a kill. */
+  silence: { p50Ms: number; mostMs: number };
   outcomes: Record<string, number>;
 };
 
-const TENANTS_DEADLINE_MS = 60_000;
-const DELIVERY_DEADLINE_MS = 120_000;
-const BOT_TOKEN = "4242:chaos-bot-token";
-const WEBHOOK_SECRET = "chaos-webhook-secret";
+type Kill = Outage & { name: VictimName };
 
 /**
- * Sends updates as Telegram does, kills daemons while they arrive, and compares what was sent with what the runtimes got.
- * PostgreSQL is durable here: what a 200 promises must survive.
+ * Sends updates as Telegram does, kills what the router stands on at random moments, and compares what was sent with what
+ * the runtimes kept.
  */
-export async function runRouterChaos(options: RouterChaosOptions): Promise<RouterChaosResult> {
-  const dataDir = await mkdtemp(path.join(tmpdir(), "openclaw-chaos-"));
-  // PostgreSQL started by root runs as somebody else.
-  await chmod(dataDir, 0o711);
-  try {
-    const { url } = await startEmbeddedPostgres({ dataDir });
-    return await withPool(url, (pool) => attack(options, { dataDir, url, pool }));
-  } finally {
-    await stopEmbeddedPostgres({ dataDir });
-    await rm(dataDir, { recursive: true, force: true });
-  }
+export function runRouterChaos(options: RouterChaosOptions): Promise<RouterChaosResult> {
+  return withStage((stage) => attack(options, stage));
 }
-
-type Stage = { dataDir: string; url: string; pool: pg.Pool };
 
 async function attack(options: RouterChaosOptions, stage: Stage): Promise<RouterChaosResult> {
   const chats = Array.from({ length: options.chats }, (_, index) => 1_000_001 + index);
-  const runtimes = await startRuntimes(chats);
-  const daemons: DaemonProcess[] = [];
+  const redis = await startRedis();
+  if (redis === undefined) throw new Error("there is no redis-server on PATH; on Debian: apt-get install redis-server");
+  const runtimes = await startRuntimes(chats, { journal: path.join(stage.dataDir, "arrivals"), mostAnswerMs: 20 });
+  const logFile = path.join(stage.dataDir, "daemons.log");
+  const daemons = await superviseDaemons(options.daemons, {
+    // Limits that are counted and never reached.
+    env: daemonEnv(stage, { REDIS_URL: redis.url, ROUTER_RATE_LIMIT_PER_MINUTE: "100000" }),
+    runtimesFile: await createTenants(stage, chats, runtimes.address),
+    logFile,
+  });
   try {
-    const runtimesFile = await createTenants(stage, chats, runtimes.address);
-    const logFile = path.join(stage.dataDir, "daemons.log");
-    const start = async () => {
-      daemons.push(await startDaemon({ env: daemonEnv(stage), runtimesFile, logFile }));
-    };
-    for (let count = 0; count < options.daemons; count += 1) await start();
-    await until(
-      async () => (await count(stage.pool, "SELECT FROM tenants WHERE status <> 'active'")) === 0,
-      TENANTS_DEADLINE_MS,
+    await allTenantsActive(stage);
+    const begun = nowMicros();
+    const { kills, sent } = await sendAndKill(options, chats, daemons.urls, (name) =>
+      killAndRestart(name, { stage, daemons, runtimes, redis }),
     );
-
-    const begunAt = performance.now();
-    const killedAt: number[] = [];
-    const killAfter = Array.from({ length: options.kills }, () =>
-      randomInt(Math.ceil(options.updates / 10), Math.ceil((options.updates * 9) / 10)),
-    ).toSorted((a, b) => a - b);
-    const killing = new Set<Promise<void>>();
-    const sent = await sendAll({
-      chats,
-      updates: options.updates,
-      secret: WEBHOOK_SECRET,
-      urls: () => daemons.map((daemon) => daemon.url),
-      onAccepted(accepted) {
-        while (killAfter[0] !== undefined && killAfter[0] <= accepted) {
-          killAfter.shift();
-          killing.add(killOne());
-        }
-      },
-    });
-    await Promise.all(killing);
-    await until(
-      async () => (await count(stage.pool, "SELECT FROM telegram_updates WHERE finished_at IS NULL")) === 0,
-      DELIVERY_DEADLINE_MS,
-    );
-    const lastAt = runtimes.arrivals.at(-1)?.at ?? begunAt;
-    const verdict = judge(sent, runtimes.arrivals, killedAt);
+    await allUpdatesFinished(stage);
+    const arrivals = runtimes.arrivals();
+    const verdict = judge(sent, arrivals, kills);
+    const silences = kills.flatMap((kill) => silencesAround(arrivals, kill.fromMicros));
+    const leaks = await countLeaks(stage, logFile, await daemons.readMetrics());
+    const isRight = verdict.lost === 0 && verdict.chatsOutOfOrder === 0 && verdict.duplicatesUnexplained === 0;
     return {
-      passed: verdict.lost === 0 && verdict.chatsOutOfOrder === 0 && verdict.duplicatesUnexplained === 0,
+      passed: isRight && daemons.crashes.length === 0 && leaks === 0,
       sent: options.updates,
-      kills: killedAt.length,
+      crashes: daemons.crashes,
+      leaks,
       ...verdict,
-      durationMs: Math.round(lastAt - begunAt),
-      handovers: killedAt.map((moment) => describeHandover(runtimes.arrivals, moment)),
+      kills: Object.fromEntries(
+        options.victims.map((name) => [name, kills.filter((kill) => kill.name === name).length]),
+      ),
+      durationMs: Math.round(((arrivals.at(-1)?.atMicros ?? begun) - begun) / 1_000),
+      silence: {
+        p50Ms: silences.length === 0 ? 0 : Math.round(percentile(silences, 0.5) / 1_000),
+        mostMs: Math.round(Math.max(0, ...silences) / 1_000),
+      },
       outcomes: await countOutcomes(stage.pool),
     };
-
-    /** The last daemon is started again, as a supervisor would; the others' work is for those that remain. */
-    async function killOne(): Promise<void> {
-      const victim = daemons.shift();
-      if (victim === undefined) return;
-      await victim.kill();
-      killedAt.push(performance.now());
-      if (daemons.length === 0) await start();
-    }
   } finally {
-    for (const daemon of daemons) await daemon.stop();
-    runtimes.close();
+    await daemons.stop();
+    await runtimes.stop();
+    await redis.stop();
   }
 }
 
-function daemonEnv({ dataDir, url }: Stage): Record<string, string> {
-  return {
-    DATABASE_URL: url,
-    OPENCLAW_DATA_DIR: dataDir,
-    OPENCLAW_PUBLIC_LISTEN: "127.0.0.1:0",
-    OPENCLAW_INTERNAL_LISTEN: "127.0.0.1:0",
-    // Part of the runtimes' specification, so it must outlive a daemon.
-    OPENCLAW_INTERNAL_URL: "http://127.0.0.1:9090",
-    TELEGRAM_API_ROOT: "http://127.0.0.1:9",
-    TELEGRAM_BOT_TOKEN: BOT_TOKEN,
-    TELEGRAM_WEBHOOK_SECRET: WEBHOOK_SECRET,
-    ROUTER_RATE_LIMIT_PER_MINUTE: "0",
-  };
-}
-
-/** A tenant for each chat, on its way up. @returns the file that maps tenants to runtimes. */
-async function createTenants(
-  { dataDir, pool }: Stage,
+/** Sends everything while something is killed every now and then: at random counts of accepted updates. */
+async function sendAndKill(
+  { updates, rounds, victims }: RouterChaosOptions,
   chats: readonly number[],
-  addressOf: (chat: number) => string,
-): Promise<string> {
-  await migrate(pool, path.join(packageRoot(), "migrations"));
-  const ctx = { db: createDb(pool), clock: systemClock, actor: { name: "chaos" } };
-  const addresses: Record<string, string> = {};
-  for (const chat of chats) {
-    const { tenant } = await createTenant(ctx, {
-      slug: `chat-${chat}`,
-      displayName: `Chat ${chat}`,
-      email: `${chat}@example.com`,
-      telegramChatId: chat,
-      telegramUserId: chat,
-      billingExempt: true,
-    });
-    await provisionTenant(ctx, tenant.id, "load test");
-    addresses[tenant.id] = addressOf(chat);
-  }
-  const file = path.join(dataDir, "runtimes.json");
-  await writeFile(file, JSON.stringify(addresses));
-  return file;
+  urls: () => readonly string[],
+  kill: (name: VictimName) => Promise<void>,
+) {
+  const kills: Kill[] = [];
+  const moments = Array.from({ length: rounds }, () =>
+    randomInt(Math.ceil(updates / 20), Math.ceil((updates * 19) / 20)),
+  ).toSorted((a, b) => a - b);
+  // One at a time for each kind: what is not back yet can't be killed again.
+  const last = new Map<VictimName, Promise<void>>();
+  const strike = async (name: VictimName, before: Promise<void> | undefined) => {
+    await before;
+    const outage = { name, fromMicros: nowMicros(), toMicros: Number.POSITIVE_INFINITY };
+    kills.push(outage);
+    await kill(name);
+    outage.toMicros = nowMicros() + LEASE_MS * 1_000;
+  };
+  const sent = await sendAll({
+    chats,
+    updates,
+    secret: WEBHOOK_SECRET,
+    urls,
+    onAccepted(accepted) {
+      while (moments[0] !== undefined && moments[0] <= accepted) {
+        moments.shift();
+        const name = victims[randomInt(victims.length)];
+        if (name === undefined) return;
+        last.set(name, strike(name, last.get(name)));
+      }
+    },
+  });
+  await Promise.all(last.values());
+  return { sent, kills };
 }
 
-function describeHandover(arrivals: readonly Arrival[], killedAt: number) {
-  const first = arrivals.find((arrival) => arrival.at > killedAt);
-  const chats = [...Map.groupBy(arrivals, (arrival) => arrival.chat).values()];
-  const silences = chats.map((ofChat) => {
-    const next = ofChat.findIndex((arrival) => arrival.at > killedAt);
+/** For each chat, between the last arrival before the kill and the first after it. */
+function silencesAround(arrivals: readonly Arrival[], killedAt: number): number[] {
+  return [...Map.groupBy(arrivals, (arrival) => arrival.chat).values()].flatMap((ofChat) => {
+    const next = ofChat.findIndex((arrival) => arrival.atMicros > killedAt);
     const [before, after] = [ofChat[next - 1], ofChat[next]];
-    return before === undefined || after === undefined ? 0 : after.at - before.at;
+    return before === undefined || after === undefined ? [] : after.atMicros - before.atMicros;
   });
-  return {
-    firstDeliveryMs: Math.round((first?.at ?? killedAt) - killedAt),
-    longestSilenceMs: Math.round(Math.max(0, ...silences)),
-  };
+}
+
+/** What must stand in no log and no metric: the service's credentials, the tenants', and what people write (F90, F91). */
+async function countLeaks({ dataDir }: Stage, logFile: string, metrics: string): Promise<number> {
+  const vault = createFileVault({ folder: path.join(dataDir, "vault"), key: undefined });
+  const secrets = await Promise.all((await vault.list("")).map((name) => vault.get(name)));
+  const forbidden = [BOT_TOKEN, WEBHOOK_SECRET, WORDS, ...secrets.filter((secret) => secret !== undefined)];
+  const lines = `${await readFile(logFile, "utf8")}\n${metrics}`.split("\n");
+  return lines.filter((line) => forbidden.some((text) => line.includes(text))).length;
 }
 
 async function countOutcomes(pool: pg.Pool): Promise<Record<string, number>> {
@@ -178,25 +163,4 @@ async function countOutcomes(pool: pg.Pool): Promise<Record<string, number>> {
     "SELECT outcome, count(*)::integer FROM telegram_updates GROUP BY outcome",
   );
   return Object.fromEntries(rows.map((row) => [row.outcome, row.count]));
-}
-
-async function count(pool: pg.Pool, select: string): Promise<number> {
-  const { rows } = await pool.query<{ count: number }>(`SELECT count(*)::integer FROM (${select}) AS found`);
-  return rows[0]?.count ?? 0;
-}
-
-async function until(condition: () => Promise<boolean>, timeoutMs: number): Promise<void> {
-  for (const deadline = performance.now() + timeoutMs; !(await condition()); await delay(100)) {
-    if (performance.now() > deadline) throw new Error(`what was waited for did not come about in ${timeoutMs} ms`);
-  }
-}
-
-async function withPool<Result>(url: string, work: (pool: pg.Pool) => Promise<Result>): Promise<Result> {
-  const onIdleError = (error: Error) => console.error(error);
-  const pool = createPool({ url, max: 4, applicationName: "openclaw-chaos", onIdleError });
-  try {
-    return await work(pool);
-  } finally {
-    await pool.end();
-  }
 }

@@ -40,6 +40,10 @@ async function fill(folder: string, version: string, signal: AbortSignal): Promi
     // It works without the install scripts of its 330 packages.
     const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
     await run("npm", ["install", `openclaw@${version}`, ...flags], { cwd: draft, signal });
+    // Its first start completes what its own script would have done, which takes somebody who may write there.
+    const program = path.join(draft, "node_modules", "openclaw", "openclaw.mjs");
+    const env = { PATH: process.env["PATH"], HOME: draft, OPENCLAW_STATE_DIR: path.join(draft, "state") };
+    await run(process.execPath, [program, "--version"], { cwd: draft, env, signal });
     await chmod(draft, 0o755);
     // As root, runtimes run as other users, whatever our umask.
     await run("chmod", ["-R", "a+rX,go-w", draft]);
