@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { sql } from "kysely";
 import { COMMANDS } from "../src/commands/command-tree.ts";
 import { createEmptyTestDatabase, createTestDatabase } from "../src/core/testing/database.ts";
-import { documentOf, expectCode, openFolder, type Outcome } from "./command.ts";
+import { documentOf, expectCode, openFolder, type Outcome, temporaryFolder } from "./command.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 before(async () => {
@@ -69,6 +71,82 @@ const malformed: Record<string, string[]> = {
   "an unknown option": create("alice", "--colour", "red"),
   "one argument too many": create("alice", "bob"),
 };
+/** What is out of range or of the wrong form: the option that is at fault, and what it may be. */
+const outOfRange: [args: string[], problem: RegExp][] = [
+  [create("alice", "--idempotency-key", ""), /--idempotency-key .*1 to 200 characters/],
+  [create("alice", "--idempotency-key", "k".repeat(201)), /--idempotency-key .*1 to 200 characters/],
+  [create("alice", "--name", "n".repeat(201)), /--name .*1 to 200 characters/],
+  [create("alice", "--trial-days", "366"), /--trial-days .*from 0 to 365/],
+  [create("alice", "--trial-days", "-1"), /--trial-days .*from 0 to 365/],
+  [create("alice", "--chat", "0"), /--chat .*a private chat: a positive number/],
+  [create("alice", "--time-zone", "Mars/Olympus"), /--time-zone is not an IANA time zone/],
+  [create("alice", "--tag", "Ä"), /--tag must be 1 to 63 of/],
+  [create("alice", ...Array.from({ length: 51 }, (_, tag) => ["--tag", `t${tag}`]).flat()), /--tag .*at most 50/],
+  [["tenant", "create", "alice", "--email", `${"a".repeat(60)}@${"b.".repeat(110)}de`], /--email .*at most 254/],
+  [
+    ["tenant", "create", "A", "--email", "a@example.com", "--language", "x"],
+    /<slug> must be 3 to 32 .*; --language is/,
+  ],
+  [["tenant", "provision", "alice", "--timeout", "-1"], /--timeout .*from 0 to 86400/],
+  [["tenant", "deprovision", "alice", "--timeout", "1.5"], /--timeout .*from 0 to 86400/],
+  [["tenant", "events", "alice", "--limit", "0"], /--limit .*from 1 to 1000000/],
+  [["tenant", "link", "alice", "--chat", "-5"], /--chat .*a private chat: a positive number/],
+  [["route", "lanes", "--limit", "0"], /--limit .*from 1 to 1000000/],
+  [["route", "simulate", "--chat", "5", "--age", "-1"], /--age .*from 0 to/],
+];
+test("text that would steer a terminal is refused, naming the option", async (t) => {
+  const openclaw = await openFolder(t, withDatabase());
+  expectCode(await openclaw(...create("alice")), 0);
+  const before = await written();
+  for (const text of ["\u001b[2Jx", "two\nlines", "\u202eevil", "\u009b31m"]) {
+    for (const [args, option] of [
+      [create("bob", "--name", text), "--name"],
+      [create("bob", "--idempotency-key", text), "--idempotency-key"],
+      [create("bob", "--tag", text), "--tag"],
+      [["tenant", "update", "alice", "--name", text], "--name"],
+      [["tenant", "provision", "alice", "--reason", text], "--reason"],
+      [["tenant", "suspend", "alice", "--reason", text], "--reason"],
+      [["tenant", "resume", "alice", "--reason", text], "--reason"],
+      [["tenant", "deprovision", "alice", "--confirm", "alice", "--reason", text], "--reason"],
+      [["route", "dead-letters", "replay", "--all", "--reason", text], "--reason"],
+      [["route", "dead-letters", "drop", "--all", "--reason", text], "--reason"],
+    ] as const) {
+      const { stderr } = expectCode(await openclaw(...args), 2);
+      assert.ok(stderr.includes(option), stderr);
+    }
+  }
+  assert.deepEqual(await written(), before);
+});
+
+test("whatever is stored is shown without steering the terminal, in tables, fields, messages and documents", async (t) => {
+  const openclaw = await openFolder(t, withDatabase());
+  expectCode(await openclaw(...create("alice")), 0);
+  const evil = "\u001b[2J\u009b1m\u202e\nalice active";
+  await sql`UPDATE tenants SET display_name = ${evil}, status_reason = ${evil}, tags = ${[evil]}`.execute(database.db);
+  await sql`UPDATE audit_log SET reason = ${evil}, actor = ${evil}, detail = ${JSON.stringify({ evil })}`.execute(
+    database.db,
+  );
+  const asked = [["list"], ["list", "--json"], ["show", "alice"], ["show", "alice", "--json"], ["events", "alice"]];
+  for (const words of [...asked, ["events", "alice", "--json"], ["show", evil], ["show", evil, "--json"]]) {
+    const { stdout, stderr } = await openclaw("tenant", ...words);
+    assert.doesNotMatch(stdout + stderr, /[^\P{Cc}\n]|\u202e/u, words.join(" "));
+    assert.doesNotMatch(stdout, /^alice active/m, words.join(" "));
+  }
+  const shown = documentOf(await openclaw("tenant", "show", "alice", "--json"));
+  assert.deepEqual([shown["displayName"], shown["tags"]], [evil, [evil]]);
+  assert.match((await openclaw("tenant", "show", "alice")).stdout, /^name +\\u001b\[2J\\u009b1m\\u202e\\u000aalice/m);
+});
+
+test("an option out of its range is exit 2, naming the option and what it may be", async (t) => {
+  const openclaw = await openFolder(t, withDatabase());
+  for (const [args, problem] of outOfRange) {
+    const { stderr } = expectCode(await openclaw(...args), 2);
+    assert.match(stderr, problem);
+    assert.doesNotMatch(stderr, /Too big|Too small|Invalid|expected/);
+  }
+  assert.deepEqual(await written(), { tenants: 0, audit: 0 });
+});
+
 for (const [what, args] of Object.entries(malformed)) {
   test(`${what} is exit 2 with one document, and writes nothing`, async (t) => {
     const openclaw = await openFolder(t, withDatabase());
@@ -93,6 +171,24 @@ test("all configuration problems come out at once, without secrets, as exit 3", 
     assert.ok(errorOf(outcome).message.includes(name));
   }
   assert.doesNotMatch(outcome.stdout + outcome.stderr, /hunter/);
+});
+
+test("a data folder that can't be made or written is exit 3 and says what to set, at once", async (t) => {
+  const file = path.join(await temporaryFolder(t), "file");
+  await writeFile(file, "");
+  // What root may not do either.
+  const unusable = [
+    path.join(file, "data"),
+    file,
+    ...(process.platform === "linux" ? ["/proc/openclaw", "/proc"] : []),
+  ];
+  for (const folder of unusable) {
+    const openclaw = await openFolder(t, { OPENCLAW_DATA_DIR: folder });
+    for (const words of [["tenant", "list"], ["daemon"], ["quickstart", "--exit"]]) {
+      const { stderr } = expectCode(await openclaw(...words), 3);
+      assert.match(stderr, /^error: OPENCLAW_DATA_DIR: .*can't be used.*Set it to/m, `${words.join(" ")} in ${folder}`);
+    }
+  }
 });
 
 test("an unknown tenant is exit 4 for every command that takes one", async (t) => {
@@ -165,6 +261,27 @@ test("an unknown word is exit 2 and suggests the nearest", async (t) => {
   assert.match(expectCode(await openclaw("tenant", "lst"), 2).stderr, /Did you mean list\?/);
   assert.match(expectCode(await openclaw("tenant", "list", "--tyer", "plus"), 2).stderr, /Did you mean --tier\?/);
   expectCode(await openclaw("tenant"), 2);
+  assert.match(expectCode(await openclaw("help", "tennant"), 2).stderr, /Did you mean tenant\?/);
+  assert.match(expectCode(await openclaw("help", "tenant", "lst"), 2).stderr, /Did you mean list\?/);
+  assert.match(expectCode(await openclaw("tenant", "lst", "--help"), 2).stderr, /Did you mean list\?/);
+  expectCode(await openclaw("help", "constructor"), 2);
+  assert.match(expectCode(await openclaw("help", "tenant"), 0).stdout, /^ {2}create /m);
+});
+
+test("a reader that has gone ends a command quietly, and a full disk is said in one line", async (t) => {
+  const openclaw = await openFolder(t, withDatabase());
+  expectCode(await openclaw(...create("alice")), 0);
+  const printing = [["tenant", "list"], ["tenant", "list", "--json"], ["route", "lanes", "--watch"], ["--help"]];
+  for (const words of [...printing, ["nonsense", "--json"]]) {
+    const gone = await openclaw.to("closed", ...words);
+    assert.equal(gone.code, words[0] === "nonsense" ? 2 : 0);
+    assert.doesNotMatch(gone.stderr, /EPIPE|bug|\n\s+at /);
+    if (process.platform !== "linux") continue;
+    const full = await openclaw.to("/dev/full", ...words);
+    assert.match(full.stderr, /^error: the output can't be written: ENOSPC.*$/m);
+    assert.doesNotMatch(full.stderr, /bug|\n\s+at /);
+    assert.equal(full.code, words[0] === "nonsense" ? 2 : 6);
+  }
 });
 
 test("help works without a database, and shows an example for every command", async (t) => {
@@ -203,6 +320,35 @@ test("off a terminal a removal needs its confirmation, and a dry run changes not
   assert.deepEqual(await written(), before);
   const done = expectCode(await openclaw("tenant", "deprovision", "alice", "--confirm", "alice", "--json"), 0);
   assert.equal(documentOf(done)["status"], "deprovisioning");
+});
+
+test("a runtime is shown as it was observed, not as the fleet is configured (F48)", async (t) => {
+  const openclaw = await openFolder(t, { ...withDatabase(), OPENCLAW_RUNTIME_IMAGE: "example.com/openclaw:9" });
+  expectCode(await openclaw(...create("alice")), 0);
+  assert.match((await openclaw("tenant", "show", "alice")).stdout, /^runtime +none$/m);
+  const see = (state: string, address: string | null, image: string) => sql`
+    INSERT INTO runtimes (tenant_id, driver, state, address, image, spec_hash, observed_at)
+    SELECT id, 'local', ${state}, ${address}, ${image}, '', now() FROM tenants
+    ON CONFLICT (tenant_id) DO UPDATE SET state = excluded.state, address = excluded.address, image = excluded.image`;
+  await see("starting", null, "").execute(database.db);
+  assert.match((await openclaw("tenant", "show", "alice")).stdout, /^runtime +starting$/m);
+  await see("running", "http://127.0.0.1:7", "bundled sandbox runtime").execute(database.db);
+  const { stdout } = await openclaw("tenant", "show", "alice");
+  assert.match(stdout, /^runtime +running at http:\/\/127\.0\.0\.1:7 \(bundled sandbox runtime\)$/m);
+});
+
+test("a chat that refuses messages is shown with since when", async (t) => {
+  const openclaw = await openFolder(t, withDatabase());
+  expectCode(await openclaw(...create("alice", "--chat", "4001")), 0);
+  const telegram = async () => documentOf(await openclaw("tenant", "show", "alice", "--json"))["telegram"];
+  const open = { chatId: 4001, userId: 4001, username: null, closedAt: null };
+  assert.deepEqual(await telegram(), open);
+  assert.doesNotMatch((await openclaw("tenant", "show", "alice")).stdout, /^telegram/m);
+  const closedAt = "2026-03-01T12:00:00.000Z";
+  await sql`INSERT INTO telegram_closed_chats VALUES (4001, ${closedAt})`.execute(database.db);
+  assert.deepEqual(await telegram(), { ...open, closedAt });
+  const { stdout } = await openclaw("tenant", "show", "alice");
+  assert.match(stdout, /^telegram +refuses messages since 2026-03-01T12:00:00Z/m);
 });
 
 test("an idempotency key repeated gives the same tenant and creates nothing", async (t) => {

@@ -36,9 +36,54 @@ export const COMMANDS: Group = {
         logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
       },
     },
+    route: {
+      description: "see where messages go, and what waits or was given up",
+      commands: {
+        show: { description: "where a chat leads, and how it fares", load: () => import("./route/show.ts") },
+        lanes: { description: "chats whose updates wait", load: () => import("./route/lanes.ts") },
+        simulate: {
+          description: "what would happen to an update, without doing it",
+          load: () => import("./route/simulate.ts"),
+        },
+        "dead-letters": {
+          description: "updates that were given up",
+          commands: {
+            list: { description: "list them", load: () => import("./route/dead-letters/list.ts") },
+            show: { description: "show one", load: () => import("./route/dead-letters/show.ts") },
+            replay: { description: "deliver them after all", load: () => import("./route/dead-letters/replay.ts") },
+            drop: { description: "forget them for good", load: () => import("./route/dead-letters/drop.ts") },
+          },
+        },
+      },
+    },
+    telegram: {
+      description: "what Telegram knows of the bot",
+      commands: {
+        webhook: {
+          description: "where Telegram sends the bot's updates",
+          commands: {
+            set: { description: "have them sent here", load: () => import("./telegram/webhook/set.ts") },
+            info: { description: "show what is in force", load: () => import("./telegram/webhook/info.ts") },
+            delete: { description: "have them sent nowhere", load: () => import("./telegram/webhook/delete.ts") },
+          },
+        },
+      },
+    },
     version: { description: "print the version and build", load: () => import("./version.ts") },
   },
 };
+
+/** Whether every word that is no option names a command, or stands behind one in full. */
+export function isKnown(words: readonly string[]): boolean {
+  let at: Leaf | Group = COMMANDS;
+  for (const word of typedPath(words)) {
+    if (!("commands" in at)) return true;
+    const next: Leaf | Group | undefined = Object.hasOwn(at.commands, word) ? at.commands[word] : undefined;
+    if (next === undefined) return at === COMMANDS && word === "help";
+    at = next;
+  }
+  return true;
+}
 
 /** The program for `words`: all names and descriptions, and the one command that was typed in full. */
 export async function buildProgram(words: readonly string[]): Promise<Command> {

@@ -1,8 +1,11 @@
 import { CommanderError, type Command } from "commander";
-import { buildProgram } from "./command-tree.ts";
+import { buildProgram, isKnown } from "./command-tree.ts";
+import { toPlainText } from "../core/platform/plain-text.ts";
 import { FindingError, PartialError } from "../core/platform/errors.ts";
 import { describeError, errorDocument, exitCodeOf } from "./exit-codes.ts";
+import { watchOutput } from "./broken-output.ts";
 
+const output = watchOutput();
 process.exitCode = await run(process.argv.slice(2));
 
 async function run(typed: string[]): Promise<number> {
@@ -13,7 +16,7 @@ async function run(typed: string[]): Promise<number> {
     await program.parseAsync(words, { from: "user" });
     return 0;
   } catch (error) {
-    return report(error, words.includes("--json"));
+    return await report(error, words.includes("--json"));
   }
 }
 
@@ -21,20 +24,25 @@ async function run(typed: string[]): Promise<number> {
 function inFull(typed: string[]): string[] {
   const [first = "", ...rest] = typed;
   if (rest.length === 0 && ["--version", "-V"].includes(first)) return ["version"];
-  return first === "help" && rest.length > 0 ? [...rest, "--help"] : typed;
+  const words = first === "help" && rest.length > 0 ? [...rest, "--help"] : typed;
+  // Commander shows a group's help for a word that it doesn't know: without asking for help, it suggests the nearest.
+  return isKnown(words) ? words : words.filter((word) => word !== "--help" && word !== "-h");
 }
 
 function throwInsteadOfExit(command: Command): void {
-  command.exitOverride();
+  command.exitOverride().configureOutput({ outputError: (text, write) => write(toPlainText(text, "\n")) });
   for (const child of command.commands) throwInsteadOfExit(child);
 }
 
-function report(error: unknown, json: boolean): number {
+async function report(error: unknown, json: boolean): Promise<number> {
+  if (output.hasFailedWith(error)) return 0;
   const code = exitCodeOf(error);
+  // On demand: a command that prints no table does not load what makes them.
+  const { printJson, say } = await import("./output.ts");
   // Commander has already said what it had to say.
-  if (!(error instanceof CommanderError)) process.stderr.write(`${describeError(error)}\n`);
+  if (!(error instanceof CommanderError)) say(describeError(error));
   // Findings and partial results were printed as the command's document.
   const hasDocument = error instanceof FindingError || error instanceof PartialError;
-  if (json && code !== 0 && !hasDocument) process.stdout.write(`${JSON.stringify(errorDocument(error), null, 2)}\n`);
+  if (json && code !== 0 && !hasDocument) printJson(errorDocument(error));
   return code;
 }

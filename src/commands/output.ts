@@ -1,18 +1,30 @@
 import Table from "cli-table3";
+import stringWidth from "string-width";
+import { toPlainText } from "../core/platform/plain-text.ts";
+
+// Much of what is printed was written by strangers: none of it may steer the terminal.
 
 /** The one JSON document of a command run with --json. */
 export function printJson(document: unknown): void {
-  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+  process.stdout.write(`${toPlainText(JSON.stringify(document, null, 2), "\n")}\n`);
 }
 
+/** One or more lines. */
 export function printLine(line: string): void {
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(`${toPlainText(line, "\n\t")}\n`);
 }
 
 /** What a person should know but a script should not have to skip. */
 export function say(message: string): void {
-  process.stderr.write(`${message}\n`);
+  process.stderr.write(`${toPlainText(message, "\n\t")}\n`);
 }
+
+/** Beside the output, as it is: what we have drawn ourselves for a terminal. */
+export function draw(picture: string): void {
+  process.stderr.write(`${picture}\n`);
+}
+
+const MIN_WIDTH = 6;
 
 const NO_BORDER = {
   top: "",
@@ -32,25 +44,36 @@ const NO_BORDER = {
   middle: "  ",
 };
 
-/** A table without lines, as wide as its cells; on a terminal the widest column gives way until the table fits. */
-export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+/** A table without lines, as wide as its cells; on a terminal the widest columns give way until the table fits. */
+export function printTable(head: readonly string[], content: readonly (readonly string[])[]): void {
+  const rows = content.map((row) => row.map((cell) => toPlainText(cell)));
+  const natural = head.map((title, column) =>
+    Math.max(...[title, ...rows.map((row) => row[column] ?? "")].map((cell) => stringWidth(cell))),
+  );
   const available = (process.stdout.columns ?? Number.POSITIVE_INFINITY) - 2 * (head.length - 1);
-  const excess = widths.reduce((sum, width) => sum + width, 0) - available;
-  const widest = widths.indexOf(Math.max(...widths));
-  if (excess > 0) widths[widest] = Math.max(8, (widths[widest] ?? 0) - excess);
   const table = new Table({
     head: [...head],
     chars: NO_BORDER,
     style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
-    colWidths: widths,
+    colWidths: fitWidths(natural, available),
   });
-  table.push(...rows.map((row) => [...row]));
+  table.push(...rows);
   for (const line of table.toString().split("\n")) printLine(line.trimEnd());
+}
+
+/** What is left of `natural` widths once the widest have given way, down to where no cell could be told from another. */
+export function fitWidths(natural: readonly number[], available: number): number[] {
+  const widths = [...natural];
+  for (let excess = widths.reduce((sum, width) => sum + width, 0) - available; excess > 0; excess -= 1) {
+    const widest = Math.max(...widths);
+    if (widest <= MIN_WIDTH) break;
+    widths[widths.indexOf(widest)] = widest - 1;
+  }
+  return widths;
 }
 
 /** `name: value` lines, the values aligned. */
 export function printFields(fields: readonly (readonly [string, string])[]): void {
   const width = Math.max(...fields.map(([name]) => name.length));
-  for (const [name, value] of fields) printLine(`${name.padEnd(width)}  ${value}`);
+  for (const [name, value] of fields) printLine(`${name.padEnd(width)}  ${toPlainText(value)}`);
 }

@@ -1,9 +1,10 @@
 import { randomBytes, randomInt } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { z } from "zod";
 import { inheritedEnvironment } from "../../core/platform/config.ts";
+import { makeDataDir } from "../../core/platform/data-dir.ts";
 import { ConfigError } from "../../core/platform/errors.ts";
 
 const settings = z.object({
@@ -21,7 +22,7 @@ export type QuickstartSettings = z.output<typeof settings>;
 
 /** The settings of the run before, else new ones; ports that somebody else took meanwhile are replaced. */
 export async function openSettings(dataDir: string): Promise<QuickstartSettings> {
-  await mkdir(dataDir, { recursive: true });
+  await makeDataDir(dataDir);
   const file = path.join(dataDir, "quickstart.json");
   const kept = await readSettings(file);
   const current: QuickstartSettings = {

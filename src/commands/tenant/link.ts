@@ -1,51 +1,41 @@
 import { Command } from "commander";
 import { createLink, getTenant, linkChat } from "../../core/tenants/tenants.ts";
-import { ConfigError, UsageError } from "../../core/platform/errors.ts";
-import { printJson, printLine, say } from "../output.ts";
+import type { Store } from "../../core/context.ts";
+import { draw, printJson, printLine, say } from "../output.ts";
 import { withStore } from "../session.ts";
-import { wholeNumber } from "./options.ts";
-import { tenantDocument } from "./view.ts";
+import { privateChat } from "./options.ts";
+import { formatTime, tenantDocument } from "./view.ts";
 
 export function command(): Command {
   return new Command()
     .argument("<tenant>", "slug or id")
-    .option("--chat <id>", "bind this private chat now, without a link", wholeNumber)
+    .option("--chat <id>", "bind this private chat now, without a link", privateChat)
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  openclaw tenant link alice")
     .action(async (reference: string, { chat, json }) =>
       withStore(async (store) => {
-        const { id, slug } = await getTenant(store.db, reference);
+        const { id, slug, telegramChatId } = await getTenant(store.db, reference);
         if (chat !== undefined) {
-          if (chat <= 0) throw new UsageError("chat_not_private", "--chat must be a private chat: a positive number.");
           const tenant = await linkChat(store, id, { chatId: chat, userId: chat, username: undefined });
           return json ? printJson(tenantDocument(tenant)) : say(`${slug} is linked to chat ${chat}.`);
         }
+        // The bot's name first: a link that can't be shown would have revoked the one before for nothing.
         const bot = await botUsername(store);
         const { token, expiresAt } = await createLink(store, id);
         const url = `https://t.me/${bot}?start=${token}`;
         if (json) return printJson({ tenant: slug, url, expiresAt });
         printLine(url);
-        if (process.stderr.isTTY) say(await terminalQrCode(url));
-        say(`Valid once, until ${expiresAt.toISOString()}.`);
+        if (process.stdout.isTTY) draw(await terminalQrCode(url));
+        if (telegramChatId !== null) say(`${slug} is linked to chat ${telegramChatId}; the link moves it to another.`);
+        say(`Valid once, until ${formatTime(expiresAt)}.`);
       }),
     );
 }
 
-async function botUsername(store: Parameters<Parameters<typeof withStore>[0]>[0]): Promise<string> {
-  const token = store.secrets.telegramBotToken;
-  if (token === undefined) {
-    throw new ConfigError("telegram_unconfigured", [
-      "TELEGRAM_BOT_TOKEN is not set; a link needs the bot's name. Expected 123456789:AAE…",
-    ]);
-  }
-  const { createBotApi } = await import("../../core/adapters/telegram/bot-api.ts");
+async function botUsername(store: Store): Promise<string> {
+  const { withBotApi } = await import("../telegram/bot.ts");
   const { fetchBot } = await import("../../core/adapters/telegram/bot.ts");
-  const api = createBotApi({ apiRoot: store.config.telegram.apiRoot, token });
-  try {
-    return (await fetchBot(api)).username;
-  } finally {
-    await api.close();
-  }
+  return withBotApi(store, async (api) => (await fetchBot(api)).username);
 }
 
 async function terminalQrCode(url: string): Promise<string> {

@@ -1,10 +1,37 @@
 import { InvalidArgumentError } from "commander";
+import { isPlainText } from "../../core/platform/plain-text.ts";
 
 /** Parses an option that is a whole number. */
 export function wholeNumber(text: string): number {
-  if (!/^-?[0-9]{1,16}$/.test(text) || !Number.isSafeInteger(Number(text)))
-    throw new InvalidArgumentError("It must be a whole number.");
-  return Number(text);
+  const number = readWhole(text);
+  if (number === undefined) throw new InvalidArgumentError("It must be a whole number.");
+  return number;
+}
+
+function readWhole(text: string): number | undefined {
+  return /^-?[0-9]{1,16}$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : undefined;
+}
+
+/** A parser of whole numbers in a range, both ends included. */
+export function numberFrom(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const number = readWhole(text);
+    if (number !== undefined && number >= min && number <= max) return number;
+    throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
+  };
+}
+
+/** Parses how many there may be at most. */
+export const count = numberFrom(1, 1_000_000);
+
+/** Parses how many seconds to wait, a day at most. */
+export const patience = numberFrom(0, 86_400);
+
+/** Parses a private chat, which has its user's id. */
+export function privateChat(text: string): number {
+  const id = wholeNumber(text);
+  if (id <= 0) throw new InvalidArgumentError("It must be a private chat: a positive number.");
+  return id;
 }
 
 /** Parses an option that is a JSON object. */
@@ -16,6 +43,12 @@ export function jsonObject(text: string): Record<string, unknown> {
     if (!(error instanceof SyntaxError)) throw error;
   }
   throw new InvalidArgumentError('It must be a JSON object, e.g. {"units":"metric"}.');
+}
+
+/** Parses text that is kept and shown to others. */
+export function plainText(text: string): string {
+  if (/^.{1,500}$/u.test(text) && isPlainText(text)) return text;
+  throw new InvalidArgumentError("It must have 1 to 500 characters, none of them a control character.");
 }
 
 /** Collects an option that may be given several times. */

@@ -4,16 +4,16 @@ import { ConflictError } from "../../core/platform/errors.ts";
 import { getTenant } from "../../core/tenants/tenants.ts";
 import { printJson, say } from "../output.ts";
 import { withStore } from "../session.ts";
-import { wholeNumber } from "./options.ts";
+import { patience, plainText } from "./options.ts";
 import { tenantDocument } from "./view.ts";
 import { waitWhile } from "./wait.ts";
 
 export function command(): Command {
   return new Command()
     .argument("<tenant>", "slug or id")
-    .option("--reason <text>", "for the audit log", "asked by an operator")
+    .option("--reason <text>", "for the audit log", plainText, "asked by an operator")
     .option("--wait", "until it is active")
-    .option("--timeout <seconds>", "how long to wait", wholeNumber, 300)
+    .option("--timeout <seconds>", "how long to wait", patience, 300)
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  openclaw tenant provision alice --wait")
     .action(async (reference: string, { reason, wait, timeout, json }) =>

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { findEntitlement } from "../../core/billing/billing.ts";
-import { findRuntime } from "../../core/orchestrator/orchestrator.ts";
+import { findRuntime, type RuntimeRow } from "../../core/orchestrator/orchestrator.ts";
+import { findChatClosedAt } from "../../core/router/closed-chats.ts";
 import { getTenant } from "../../core/tenants/tenants.ts";
 import { printFields, printJson } from "../output.ts";
 import { withStore } from "../session.ts";
@@ -16,26 +17,42 @@ export function command(): Command {
         const tenant = await getTenant(db, reference);
         const runtime = await findRuntime(db, tenant.id);
         const entitlement = await findEntitlement(db, tenant.id, clock.now());
-        if (json) return printJson({ ...tenantDocument(tenant), entitlement, runtime: runtime ?? null });
+        const { telegramChatId } = tenant;
+        const closedAt = telegramChatId === null ? undefined : await findChatClosedAt(db, telegramChatId);
+        if (json) {
+          const { telegram, ...rest } = tenantDocument(tenant);
+          const chat = { ...telegram, closedAt: closedAt ?? null };
+          return printJson({ ...rest, telegram: chat, entitlement, runtime: runtime ?? null });
+        }
         printFields([
           ["id", tenant.id],
           ["slug", tenant.slug],
           ["name", tenant.displayName],
           ["e-mail", tenant.email],
-          ["chat", String(tenant.telegramChatId ?? "not linked")],
+          ["chat", String(telegramChatId ?? "not linked")],
+          ...(closedAt === undefined
+            ? []
+            : [
+                [
+                  "telegram",
+                  `refuses messages since ${formatTime(closedAt)}: bot blocked, or the person is gone`,
+                ] as const,
+              ]),
           ["tier", tenant.tier],
           ["tags", tenant.tags.join(", ") || "–"],
           ["status", `${tenant.status} since ${formatTime(tenant.statusChangedAt)}`],
           ["because", tenant.statusReason ?? "–"],
           ["entitled", `${entitlement.entitled ? "yes" : "no"}: ${entitlement.reason}`],
-          [
-            "runtime",
-            runtime === undefined ? "none" : `${runtime.state} at ${runtime.address ?? "–"} (${runtime.image})`,
-          ],
+          ["runtime", runtime === undefined ? "none" : describeRuntime(runtime)],
           ["trouble", runtime?.reason ?? "–"],
           ["asleep", formatTime(tenant.hibernatedAt)],
           ["created", formatTime(tenant.createdAt)],
         ]);
       }),
     );
+}
+
+/** As last observed, which is not what the fleet is configured to run (F48). */
+function describeRuntime({ state, address, image }: RuntimeRow): string {
+  return `${state}${address === null ? "" : ` at ${address}`}${image === "" ? "" : ` (${image})`}`;
 }
