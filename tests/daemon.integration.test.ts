@@ -147,6 +147,44 @@ test("the Stripe webhook believes only its signature, and keeps an event once", 
   assert.equal(await count(database, "SELECT FROM stripe_events"), 1);
 });
 
+test("a signed Stripe event is kept and answered whatever text and numbers it holds, and projected if it can be", async (t) => {
+  await using database = await createTestDatabase();
+  const secret = "whsec_odd";
+  const daemon = await startDaemon(t, { DATABASE_URL: database.url, STRIPE_WEBHOOK_SECRET: secret });
+  await daemon.saw("working");
+  const send = (payload: string) =>
+    call(`${daemon.publicUrl}/webhooks/stripe`, {
+      method: "POST",
+      headers: { "stripe-signature": Stripe.webhooks.generateTestHeaderString({ payload, secret }) },
+      body: payload,
+    });
+  const event = (id: string, type: string, object: string, created = "1763632800") =>
+    `{"id":"${id}","object":"event","type":"${type}","created":${created},"data":{"object":${object}}}`;
+  const odd: Record<string, string> = {
+    evt_nul: event("evt_nul", "customer.updated", String.raw`{"id":"cus_1","name":"a\u0000b"}`),
+    evt_surrogate: event("evt_surrogate", "customer.updated", String.raw`{"id":"cus_1","name":"\ud800"}`),
+    evt_huge: event("evt_huge", "customer.updated", `{"id":"cus_1","balance":1e200000}`),
+    evt_deep: event("evt_deep", "customer.updated", `{"id":"cus_1","deep":${"[".repeat(50_000)}${"]".repeat(50_000)}}`),
+    evt_lane: event("evt_lane", "customer.updated", String.raw`{"id":"cus\u0000","customer":7}`),
+    evt_late: event("evt_late", "invoice.paid", String.raw`{"subscription":"sub\u0000","customer":"cus_1"}`),
+  };
+  for (const [id, body] of Object.entries(odd)) assert.equal((await send(body)).status, 200, id);
+  for (const [id, body] of Object.entries(odd)) assert.equal((await send(body)).status, 200, `${id} again`);
+  const { rows } = await database.pool.query<{ id: string; payload: string }>("SELECT id, payload FROM stripe_events");
+  assert.deepEqual(Object.fromEntries(rows.map(({ id, payload }) => [id, payload])), odd);
+  const settled = "SELECT FROM stripe_events WHERE status = 'ignored' OR (id = 'evt_late' AND last_error IS NOT NULL)";
+  await until(async () => (await count(database, settled)) === rows.length, "each is projected or says why not");
+  const { rows: late } = await database.pool.query("SELECT last_error FROM stripe_events WHERE id = 'evt_late'");
+  assert.match(late[0].last_error, /not the expected shape/);
+  for (const created of ["1e300", "1763632800.5", "-1", '"now"', "null"]) {
+    const refused = await send(event("evt_time", "customer.updated", "{}", created));
+    assert.deepEqual([refused.status, refused.json.error.code], [400, "event_invalid"], created);
+    assert.match(refused.json.error.message, /created/);
+  }
+  const timeless = await send(`{"id":"evt_time","type":"customer.updated","data":{"object":{}}}`);
+  assert.equal(timeless.status, 400);
+});
+
 test("every answer names its request, errors have one shape, and no path is repeated (F90)", async (t) => {
   await using database = await createTestDatabase();
   const daemon = await startDaemon(t, { DATABASE_URL: database.url, ...TELEGRAM });
@@ -155,7 +193,7 @@ test("every answer names its request, errors have one shape, and no path is repe
     [`${daemon.publicUrl}/healthz`, 200],
     [`${daemon.publicUrl}/nowhere/${token}`, 404],
     [`${daemon.publicUrl}/%zz/${token}`, 400],
-    [`${daemon.internalUrl}/runtime/x/telegram/bot${token}/%zz`, 400],
+    [`${daemon.internalUrl}/%zz/${token}`, 400],
     [`${daemon.internalUrl}/nowhere/${token}`, 404],
     [`${daemon.publicUrl}/webhooks/telegram`, 404],
   ] as const) {
@@ -165,6 +203,10 @@ test("every answer names its request, errors have one shape, and no path is repe
     assert.ok(!answer.text.includes(token), url);
     if (status !== 200) assert.equal(answer.json.error.requestId, answer.headers["x-request-id"]);
   }
+  // What stands for the Bot API has its shape.
+  const malformed = await call(`${daemon.internalUrl}/runtime/x/telegram/bot${token}/%zz`);
+  assert.deepEqual([malformed.status, malformed.json.ok], [400, false]);
+  assert.ok(malformed.headers["x-request-id"] !== undefined && !malformed.text.includes(token));
   const refused = await call(`${daemon.internalUrl}/runtime/x/telegram/bot${token}/getMe`);
   assert.deepEqual(refused.json, { ok: false, error_code: 401, description: "Unauthorized" });
   assert.ok(!daemon.output.join("\n").includes("secret-in-the-path"));
@@ -226,7 +268,7 @@ test("two daemons share the work; when one is killed, the other takes its shards
 });
 
 test("whatever is accepted survives kill -9, once and in order (F8)", async () => {
-  const args = ["scripts/chaos.ts", "router", "--updates", "1000", "--chats", "20", "--kills", "1", "--json"];
+  const args = ["scripts/chaos.ts", "router", "--updates", "1000", "--chats", "20", "--rounds", "4", "--json"];
   const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: packageRoot() });
   const { passed, sent, delivered, lost, chatsOutOfOrder, duplicatesUnexplained, outcomes } = JSON.parse(stdout);
   assert.deepEqual(

@@ -2,12 +2,14 @@ import path from "node:path";
 import type { Redis } from "ioredis";
 import type pg from "pg";
 import type { BotApi } from "./adapters/telegram/bot-api.ts";
+import type { Pacer } from "./adapters/telegram/pacer.ts";
 import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
 import type { Actor } from "./platform/audit.ts";
 import { type Clock, systemClock } from "./platform/clock.ts";
 import type { Config, Secrets } from "./platform/config.ts";
+import { createDaemonCount } from "./platform/daemons.ts";
 import { createDb, createPool, type Db } from "./platform/db.ts";
 import { ConfigError } from "./platform/errors.ts";
 import type { Log } from "./platform/log.ts";
@@ -34,11 +36,13 @@ export type Context = Store & {
   runtimes: RuntimeDriver;
   /** Undefined while no bot token is configured. */
   botApi: BotApi | undefined;
+  /** For all that is sent by the bot. */
+  pacer: Pacer;
   /** Undefined: limits are kept in memory. */
   redis: Redis | undefined;
 };
 
-export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runtimes?: RuntimeDriver };
+export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runtimes?: RuntimeDriver; pacer?: Pacer };
 
 /** Finds the database, starting the embedded one if need be, and opens a pool that connects on first use. */
 export async function openStore(config: Config, secrets: Secrets, log: Log, overrides: Overrides = {}): Promise<Store> {
@@ -83,13 +87,15 @@ export async function createContext(
   const store = await openStore(config, secrets, log, { poolSize: 16, ...overrides });
   const vault = openVault(config, secrets);
   const runtimes = overrides.runtimes ?? (await openRuntimes(config, vault, log));
-  const botApi = await openBotApi(config, secrets);
   const redis = await connectRedis(config, log);
+  const pacer = overrides.pacer ?? (await openPacer({ ...store, redis }));
+  const botApi = await openBotApi(config, secrets, pacer);
   return {
     ...store,
     vault,
     runtimes,
     botApi,
+    pacer,
     redis,
     async close() {
       redis?.disconnect();
@@ -124,10 +130,18 @@ async function openRuntimes(config: Config, vault: Vault, log: Log): Promise<Run
   return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log });
 }
 
-async function openBotApi(config: Config, secrets: Secrets): Promise<BotApi | undefined> {
+async function openBotApi(config: Config, secrets: Secrets, pacer: Pacer): Promise<BotApi | undefined> {
   if (secrets.telegramBotToken === undefined) return undefined;
   const { createBotApi } = await import("./adapters/telegram/bot-api.ts");
-  return createBotApi({ apiRoot: config.telegram.apiRoot, token: secrets.telegramBotToken });
+  return createBotApi({ apiRoot: config.telegram.apiRoot, token: secrets.telegramBotToken, pacer });
+}
+
+async function openPacer({ config, secrets, pool, log, redis }: Store & Pick<Context, "redis">): Promise<Pacer> {
+  const { openSlots } = await import("./adapters/telegram/shared-slots.ts");
+  const { createPacer } = await import("./adapters/telegram/pacer.ts");
+  const countDaemons = createDaemonCount(pool);
+  const slots = openSlots({ redis, botId: Number.parseInt(secrets.telegramBotToken ?? "0", 10), countDaemons, log });
+  return createPacer({ slots, sendsPerSecond: config.telegram.sendsPerSecond, divisor: countDaemons });
 }
 
 async function connectRedis(config: Config, log: Log): Promise<Redis | undefined> {

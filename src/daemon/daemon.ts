@@ -4,6 +4,7 @@ import path from "node:path";
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
+import type { Pacer } from "../core/adapters/telegram/pacer.ts";
 import { type Context, createContext } from "../core/context.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
@@ -15,13 +16,15 @@ import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
 import { readVersion } from "../core/platform/version.ts";
-import { type Acceptor, createAcceptor, type Router, startRouter } from "../core/router/router.ts";
-import { registerGateways } from "./gateways.ts";
+import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
+import { openBotApiGateway, openRuntimeAuth, registerModels } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
 import { createServer, listen } from "./http.ts";
 import { type JobRunner, startJobs } from "./jobs.ts";
+import { keepHeapSmall } from "./memory.ts";
 import { createMetrics, type Metrics, registerMetrics } from "./metrics.ts";
-import { registerStripeWebhook, registerTelegramWebhook } from "./webhooks.ts";
+import { telegramWebhook } from "./telegram-webhook.ts";
+import { registerStripeWebhook } from "./webhooks.ts";
 
 export const ROLES = ["web", "gateway", "worker"] as const;
 export type Role = (typeof ROLES)[number];
@@ -33,11 +36,15 @@ export type DaemonOptions = {
   roles: readonly Role[];
   /** Where runtimes run, other than configured: for load on the rest of a daemon. */
   runtimes?: RuntimeDriver;
+  /** The bot's pace, other than configured: likewise. */
+  pacer?: Pacer;
 };
 
 const HEARTBEAT_MS = 2_000;
 const MIGRATION_POLL_MS = 1_000;
 const DRAIN_MS = 10_000;
+/** Uploads go on to Telegram while they arrive here, and take as long as that takes. */
+const UPLOAD_MS = 15 * 60_000;
 
 /** What a daemon has opened so far, by role. */
 type Parts = {
@@ -65,6 +72,7 @@ type Daemon = {
  * Everything it holds is rebuilt from the database at the next start.
  */
 export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
+  keepHeapSmall();
   const { config, secrets, log, roles, ...overrides } = options;
   const ctx = await createContext(config, secrets, log, { actor: { name: "daemon" }, ...overrides });
   const parts: Parts = { pools: [], isSignedOn: false };
@@ -72,7 +80,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     id: randomUUID() as DaemonId,
     ctx,
     roles,
-    metrics: createMetrics({ laneDepth: () => parts.router?.lanes.depth() ?? { lanes: 0, updates: 0 } }),
+    metrics: createMetrics({
+      laneDepth: () => parts.router?.lanes.depth() ?? { lanes: 0, updates: 0 },
+      shardsHeld: () => parts.router?.lanes.held().length ?? 0,
+      readBacklog: () => readBacklog(ctx.db),
+      now: () => ctx.clock.now(),
+      sendsPerSecond: config.telegram.sendsPerSecond,
+      readPacer: () => ctx.pacer.state(),
+    }),
     migrationsFolder: path.join(packageRoot(), "migrations"),
     gatewayUrl: undefined,
     parts,
@@ -101,21 +116,32 @@ async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {
 
 async function openGateway({ ctx, metrics, migrationsFolder, parts }: Daemon): Promise<string> {
   const { internalListen, metricsToken } = ctx.config.http;
-  const app = createServer(ctx.log);
+  const auth = openRuntimeAuth(ctx);
+  const botApi = openBotApiGateway(ctx, auth);
+  const app = createServer(ctx.log, botApi);
+  app.addHook("onClose", () => botApi.close());
+  app.server.requestTimeout = UPLOAD_MS;
   parts.gateway = app;
   registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   registerMetrics(app, metrics, { isLoopback: isLoopback(internalListen.host), token: metricsToken });
-  await registerGateways(app, ctx);
+  await registerModels(app, ctx, auth);
   return listen(app, internalListen);
 }
 
 async function openWeb(daemon: Daemon): Promise<string> {
   const { ctx, metrics, migrationsFolder, parts } = daemon;
-  const app = createServer(ctx.log);
+  const app = createServer(
+    ctx.log,
+    telegramWebhook({
+      secret: ctx.secrets.telegramWebhookSecret,
+      acceptor: openAcceptor(daemon),
+      metrics,
+      log: ctx.log,
+    }),
+  );
   parts.web = app;
   registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   await app.register((scope) => registerStripeWebhook(scope, { ctx, metrics }));
-  await app.register((scope) => registerTelegramWebhook(scope, { ctx, metrics, acceptor: openAcceptor(daemon) }));
   return listen(app, ctx.config.http.publicListen);
 }
 
@@ -124,13 +150,11 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
   const token = ctx.secrets.telegramBotToken;
   if (token === undefined) return undefined;
   const lanes = {
-    offer: (...handed: Parameters<Router["lanes"]["offer"]>) => parts.router?.lanes.offer(...handed) ?? false,
+    holds: (shard: number) => parts.router?.lanes.holds(shard) ?? false,
+    offer: (...handed: Parameters<Router["lanes"]["offer"]>) => parts.router?.lanes.offer(...handed),
   };
   // A bot's id is the number before the colon of its token.
-  return createAcceptor(
-    { pool: openPool(daemon, 2), clock: ctx.clock, log: ctx.log, botId: Number.parseInt(token, 10) },
-    lanes,
-  );
+  return createAcceptor({ pool: openPool(daemon, 1), clock: ctx.clock, botId: Number.parseInt(token, 10) }, lanes);
 }
 
 async function startWorker(daemon: Daemon): Promise<void> {
@@ -144,14 +168,11 @@ async function startWorker(daemon: Daemon): Promise<void> {
   parts.router = await startRouter({
     ...ctx,
     daemonId: id,
+    observer: metrics.router,
     signupUrl: tenancy.signupUrl,
     rateLimitPerMinute: router.rateLimitPerMinute,
   });
-  parts.jobs = await startJobs(
-    { ...ctx, readFleet, retentionDays: tenancy.retentionDays },
-    openPool(daemon, 12),
-    metrics,
-  );
+  parts.jobs = startJobs({ ...ctx, readFleet, retentionDays: tenancy.retentionDays }, openPool(daemon, 12), metrics);
   // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
   await beat(daemon);
   ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
@@ -176,6 +197,7 @@ async function untilMigrated({ ctx, migrationsFolder }: Daemon, signal: AbortSig
       ctx.log.warn({}, "the database is not migrated to this version, waiting; run: openclaw migrate");
     } catch (error) {
       ctx.log.warn({ error }, "the database does not answer, waiting");
+      await reviveDatabase(ctx);
     }
     await pause(MIGRATION_POLL_MS, signal);
   }
@@ -194,10 +216,13 @@ async function beat({ id, ctx, roles, gatewayUrl, parts }: Daemon): Promise<void
   } catch (error) {
     // The next beat tries again; meanwhile others see this daemon as silent, which it is.
     ctx.log.warn({ error }, "heartbeat failed");
-    await ctx
-      .reviveDatabase()
-      .catch((failure: unknown) => ctx.log.error({ error: failure }, "the database does not start"));
+    await reviveDatabase(ctx);
   }
+}
+
+/** Starts the embedded database again if it is gone. That it does not start is said, and tried again. */
+async function reviveDatabase(ctx: Context): Promise<void> {
+  await ctx.reviveDatabase().catch((error: unknown) => ctx.log.error({ error }, "the database does not start"));
 }
 
 /** In this order: nothing new comes in and work ends, then runtimes lose their gateway. */

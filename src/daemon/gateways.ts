@@ -3,35 +3,47 @@ import { findEntitlement } from "../core/billing/billing.ts";
 import type { Context } from "../core/context.ts";
 import { findCredential } from "../core/orchestrator/orchestrator.ts";
 import {
+  type BotApiGateway,
+  closeChat,
+  createBotApiGateway,
+  createIdMemory,
   createRuntimeAuth,
   ownsId,
-  registerBotApiGateway,
   registerModelGateway,
-  rememberIds,
+  type RuntimeAuth,
 } from "../core/router/router.ts";
 import { findTenantById } from "../core/tenants/tenants.ts";
 
-/** The internal listener's routes: what runtimes reach instead of the outside. */
-export async function registerGateways(app: FastifyInstance, ctx: Context): Promise<void> {
-  const auth = createRuntimeAuth({
+/** Who may come in as which runtime. */
+export function openRuntimeAuth(ctx: Context): RuntimeAuth {
+  return createRuntimeAuth({
     clock: ctx.clock,
     credentials: { find: (tenantId, kind) => findCredential(ctx.db, tenantId, kind) },
   });
+}
+
+/** The Bot API for runtimes. */
+export function openBotApiGateway(ctx: Context, auth: RuntimeAuth): BotApiGateway {
   const token = ctx.secrets.telegramBotToken;
-  await app.register((scope) =>
-    registerBotApiGateway(scope, {
-      auth,
-      clock: ctx.clock,
-      telegram: token === undefined ? undefined : { apiRoot: ctx.config.telegram.apiRoot, token },
-      async tenantChat(tenantId) {
-        const tenant = await findTenantById(ctx.db, tenantId);
-        const chatId = tenant?.telegramChatId ?? undefined;
-        return chatId === undefined ? undefined : { chatId, userId: tenant?.telegramUserId ?? null };
-      },
-      ownsId: (tenantId, kind, id) => ownsId(ctx.db, tenantId, { kind, id }),
-      rememberIds: (tenantId, ids) => rememberIds(ctx, tenantId, ids),
-    }),
-  );
+  return createBotApiGateway({
+    auth,
+    clock: ctx.clock,
+    log: ctx.log,
+    telegram: token === undefined ? undefined : { apiRoot: ctx.config.telegram.apiRoot, token },
+    async tenantChat(tenantId) {
+      const tenant = await findTenantById(ctx.db, tenantId);
+      const chatId = tenant?.telegramChatId ?? undefined;
+      return chatId === undefined ? undefined : { chatId, userId: tenant?.telegramUserId ?? null };
+    },
+    ownsId: (tenantId, kind, id) => ownsId(ctx.db, tenantId, { kind, id }),
+    rememberIds: createIdMemory(ctx),
+    pacer: ctx.pacer,
+    closeChat: (chatId) => closeChat(ctx, chatId),
+  });
+}
+
+/** Models for runtimes. */
+export async function registerModels(app: FastifyInstance, ctx: Context, auth: RuntimeAuth): Promise<void> {
   const { anthropicApiKey, openaiApiKey } = ctx.secrets;
   const { anthropicBaseUrl, openaiBaseUrl } = ctx.config.models;
   await app.register((scope) =>

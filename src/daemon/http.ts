@@ -1,4 +1,6 @@
-import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
+import { hash, randomUUID, timingSafeEqual } from "node:crypto";
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { ListenAddress } from "../core/platform/config.ts";
 import { assertNever, ConfigError, errorMessage, OpenClawError } from "../core/platform/errors.ts";
@@ -7,21 +9,48 @@ import { createRequestLog } from "./request-log.ts";
 
 export const MAX_WEBHOOK_BYTES = 1024 * 1024;
 
+const REQUEST_TIMEOUT_MS = 60_000;
+const KEEP_ALIVE_MS = 72_000;
+
+/** What is served past the framework. */
+export type Shortcut = {
+  matches: (request: IncomingMessage) => boolean;
+  serve: (request: IncomingMessage, response: ServerResponse) => void;
+};
+
 /** A server whose every answer carries a request id and whose errors have one shape. It logs failures, never URLs or bodies. */
-export function createServer(log: Log): FastifyInstance {
+export function createServer(log: Log, shortcut?: Shortcut): FastifyInstance {
   const app = Fastify({
     genReqId: () => randomUUID(),
     bodyLimit: MAX_WEBHOOK_BYTES,
-    // A stuck client must not hold a connection for ever.
-    requestTimeout: 60_000,
+    serverFactory(handler) {
+      // A stuck client must not hold a connection for ever.
+      const limits = { requestTimeout: REQUEST_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_MS };
+      // Node would answer a missing host by itself, past all that is said here about errors.
+      const server = createHttpServer({ ...limits, requireHostHeader: false }, (request, response) => {
+        if (request.headers.host === undefined && request.httpVersion === "1.1") {
+          const { headers, body } = malformed("The request names no host.");
+          response.writeHead(400, headers).end(body);
+          return;
+        }
+        if (shortcut?.matches(request) !== true) {
+          handler(request, response);
+          return;
+        }
+        // Shutting down: the connection ends with this answer.
+        if (!server.listening) response.shouldKeepAlive = false;
+        shortcut.serve(request, response);
+      });
+      return server;
+    },
     forceCloseConnections: "idle",
     loggerInstance: createRequestLog(log),
     disableRequestLogging: true,
     // A path that can't be decoded never reaches the handlers below, and Fastify's own answer repeats it, token and all (F90).
+    clientErrorHandler: answerNonsense,
     frameworkErrors: (_error, request, reply) => {
-      reply.raw
-        .writeHead(400, { "content-type": "application/json; charset=utf-8", "x-request-id": request.id })
-        .end(JSON.stringify(errorBody("request_invalid", "The path is malformed.", request.id)));
+      const { headers, body } = malformed("The path is malformed.", request.id);
+      reply.raw.writeHead(400, headers).end(body);
     },
   });
   app.addHook("onRequest", async (request, reply) => {
@@ -32,6 +61,33 @@ export function createServer(log: Log): FastifyInstance {
     reply.code(404).send(errorBody("not_found", "There is nothing here.", request.id));
   });
   return app;
+}
+
+/** An answer to what never becomes a request of the framework. */
+function malformed(message: string, requestId: string = randomUUID()) {
+  const body = JSON.stringify(errorBody("request_invalid", message, requestId));
+  const headers = { "content-type": "application/json; charset=utf-8", "x-request-id": requestId, connection: "close" };
+  return { headers: { ...headers, "content-length": Buffer.byteLength(body) }, body };
+}
+
+/** Statuses that tell more than that a request is malformed, by the parser's code. */
+const PARSER_STATUSES: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 };
+
+/** Answers what is no HTTP, and ends its connection; nothing of it is repeated (F90). */
+function answerNonsense(error: Error & { code?: string }, socket: Socket): void {
+  if (socket.writable && error.code !== "ECONNRESET" && !isAnswering(socket)) {
+    const status = PARSER_STATUSES[error.code ?? ""] ?? 400;
+    const { headers, body } = malformed("This is not a well-formed HTTP request.");
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n${body}`);
+  }
+  socket.destroySoon();
+}
+
+/** Whether an answer has begun, which another would cut into; Node's own handler asks the same. */
+function isAnswering(socket: Socket): boolean {
+  const answer: unknown = Reflect.get(socket, "_httpMessage");
+  return typeof answer === "object" && answer !== null && Reflect.get(answer, "headersSent") === true;
 }
 
 function sendError(log: Log, error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
@@ -45,6 +101,10 @@ function sendError(log: Log, error: FastifyError, request: FastifyRequest, reply
       ? "Something went wrong here. Try again, and name the request id when asking for help."
       : error.message;
   reply.code(status).send(errorBody(code, message, request.id));
+}
+
+export function errorBody(code: string, message: string, requestId: string) {
+  return { error: { code, message, requestId } };
 }
 
 function statusOf(error: FastifyError): number {
@@ -68,10 +128,6 @@ function statusOf(error: FastifyError): number {
   }
 }
 
-export function errorBody(code: string, message: string, requestId: string) {
-  return { error: { code, message, requestId } };
-}
-
 /** Listens and gives the base URL under which this machine reaches the server. */
 export async function listen(app: FastifyInstance, address: ListenAddress): Promise<string> {
   await app.listen({ host: address.host, port: address.port }).catch((error: unknown) => {
@@ -92,11 +148,21 @@ export async function listen(app: FastifyInstance, address: ListenAddress): Prom
 /** Keeps bodies as the bytes that arrived: signatures are over those, and updates are passed on as they came. */
 export function keepRawBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
+  // Whatever the sender calls it: a type that the framework can't read would be refused before the signature is looked at.
+  app.addHook("onRequest", async (request) => {
+    request.headers["content-type"] = "application/octet-stream";
+  });
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 }
 
 /** Compares without telling by its duration how much was right; the hashes make the lengths equal (F96). */
 export function isSameSecret(given: string, expected: string): boolean {
-  const hash = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(hash(given), hash(expected));
+  const digest = (text: string) => hash("sha256", text, "buffer");
+  return timingSafeEqual(digest(given), digest(expected));
+}
+
+/** `isSameSecret` for a header that is compared with every request; only a wrong length is told apart at once. */
+export function secretMatcher(expected: string): (given: string) => boolean {
+  const right = Buffer.from(expected, "latin1");
+  return (given) => given.length === right.length && timingSafeEqual(Buffer.from(given, "latin1"), right);
 }

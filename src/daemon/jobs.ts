@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import { Logger, parseCronItems, run, type TaskList, type WorkerEvents } from "graphile-worker";
+import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
 import { projectStripeEvents, sweepEntitlement } from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
@@ -7,11 +7,17 @@ import { convergeTenant, sweepRuntimes } from "../core/orchestrator/orchestrator
 import { forgetSilentDaemons } from "../core/platform/daemons.ts";
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
 import type { Log } from "../core/platform/log.ts";
+import { pause } from "../core/platform/pause.ts";
+import { pruneNotices } from "../core/router/notices.ts";
 import { pruneInbox, pruneKnownIds } from "../core/router/router.ts";
+import { pruneRequests } from "../core/tenants/tenants.ts";
 import type { Context } from "../core/context.ts";
 import type { Metrics } from "./metrics.ts";
 
 const CONCURRENCY = 8;
+const RESTART_MS = 1_000;
+/** Of the 30 s that a shutdown may take. */
+const STOP_MS = 20_000;
 
 type Handlers = { [Name in JobName]: (payload: JobPayloads[Name], signal: AbortSignal) => Promise<unknown> };
 
@@ -36,6 +42,8 @@ function createHandlers(ctx: JobsContext): Handlers {
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
       await pruneKnownIds(ctx);
+      await pruneNotices(ctx, signal);
+      await pruneRequests(ctx, signal);
       await forgetSilentDaemons(ctx.pool);
     },
   };
@@ -55,8 +63,50 @@ export type JobRunner = {
   stop(): Promise<void>;
 };
 
-/** Runs jobs and the schedule until stopped. */
-export async function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): Promise<JobRunner> {
+/**
+ * Runs jobs and the schedule until stopped. The runner ends when it can't record what became of a job, as when the
+ * database goes away: another takes its place, and what it had locked is for whoever looks after jobs of the dead.
+ */
+export function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): JobRunner {
+  const stopping = new AbortController();
+  let current: { runner: Runner; workerIds: ReadonlySet<string> } | undefined;
+
+  async function keepRunning(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        current = await startRunner(ctx, pool, metrics);
+        if (stopping.signal.aborted) await current.runner.stop();
+        await current.runner.promise;
+      } catch (error) {
+        ctx.log.error({ error }, "jobs ended, they will be started again");
+      }
+      current = undefined;
+      await pause(RESTART_MS, stopping.signal);
+    }
+  }
+
+  const running = keepRunning();
+  return {
+    workerIds: () => [...(current?.workerIds ?? [])],
+    async stop() {
+      stopping.abort();
+      const ended = async () => {
+        // One that has just ended by itself can't be stopped.
+        await current?.runner.stop().catch((error: unknown) => ctx.log.warn({ error }, "jobs had ended already"));
+        // It goes on giving jobs back after stop() has settled.
+        await running;
+        return true;
+      };
+      // One that lost its database in the middle of something may never say that it has ended.
+      const late = new AbortController();
+      const isInTime = await Promise.race([ended(), pause(STOP_MS, late.signal)]);
+      late.abort();
+      if (isInTime !== true) ctx.log.warn({}, "jobs did not end in time, others will take them over");
+    },
+  };
+}
+
+async function startRunner(ctx: JobsContext, pool: pg.Pool, metrics: Metrics) {
   const workerIds = new Set<string>();
   const events: WorkerEvents = new EventEmitter();
   events.on("pool:create", ({ workerPool }) => workerIds.add(workerPool.id));
@@ -67,20 +117,15 @@ export async function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metric
     parsedCronItems: parseCronItems(
       Object.entries(SCHEDULE).map(([task, match]) => ({ task, match, identifier: task, options: { maxAttempts: 1 } })),
     ),
+    // Without batches, a job whose end can't be recorded is an unhandled rejection, which ends the process.
+    preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
     concurrency: CONCURRENCY,
     pollInterval: 2_000,
     noHandleSignals: true,
     events,
     logger: graphileLogger(ctx.log),
   });
-  return {
-    workerIds: () => [...workerIds],
-    async stop() {
-      await runner.stop();
-      // It goes on giving jobs back after stop() has settled.
-      await runner.promise;
-    },
-  };
+  return { runner, workerIds };
 }
 
 function taskList(handlers: Handlers, metrics: Metrics): TaskList {

@@ -1,9 +1,12 @@
 import type { FastifyInstance } from "fastify";
-import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import { collectDefaultMetrics, Counter, Registry } from "prom-client";
+import type { PacerState } from "../core/adapters/telegram/pacer.ts";
 import { errorBody, isSameSecret } from "./http.ts";
+import { showPacer } from "./pacer-metrics.ts";
+import { createRouterMetrics, type RouterSources } from "./router-metrics.ts";
 
 /** What this daemon counts. One registry a daemon, so that several can live in one process. */
-export function createMetrics(sources: { laneDepth: () => { lanes: number; updates: number } }) {
+export function createMetrics(sources: RouterSources & { readPacer(): PacerState }) {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const webhooks = new Counter({
@@ -18,23 +21,8 @@ export function createMetrics(sources: { laneDepth: () => { lanes: number; updat
     labelNames: ["name", "result"],
     registers: [registry],
   });
-  new Gauge({
-    name: "openclaw_router_lanes",
-    help: "Lanes with undelivered updates in this daemon.",
-    registers: [registry],
-    collect() {
-      this.set(sources.laneDepth().lanes);
-    },
-  });
-  new Gauge({
-    name: "openclaw_router_updates",
-    help: "Undelivered updates in this daemon's memory.",
-    registers: [registry],
-    collect() {
-      this.set(sources.laneDepth().updates);
-    },
-  });
-  return { registry, webhooks, jobs };
+  showPacer(registry, sources.readPacer);
+  return { registry, webhooks, jobs, router: createRouterMetrics(registry, sources) };
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;

@@ -4,7 +4,7 @@ import type { TenantId } from "../platform/ids.ts";
 import { findTenantById } from "../tenants/tenants.ts";
 import { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.ts";
 import * as store from "./store.ts";
-import { chooseSubscription } from "./subscription.ts";
+import { chooseSubscription, type Subscription } from "./subscription.ts";
 
 /** What is known of each tenant's payments; a tenant that never came near Stripe is missing. */
 export async function findBillings(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, Billing>> {
@@ -14,12 +14,24 @@ export async function findBillings(db: Db, tenantIds: readonly TenantId[]): Prom
   const subscriptions = await store.listSubscriptions(db, tenantIds);
   const byTenant = Map.groupBy(subscriptions, (row) => row.tenantId);
   return new Map(
-    accounts.map(({ tenantId, stripeCustomerId, blockedChargeId }) => {
-      const subscription = chooseSubscription(byTenant.get(tenantId) ?? []);
-      const awaitingPayment = subscription?.firstPayment === "awaiting";
-      return [tenantId, { stripeCustomerId, blockedChargeId, awaitingPayment, subscription }];
-    }),
+    accounts.map((account) => [account.tenantId, toBilling(account, byTenant.get(account.tenantId) ?? [])]),
   );
+}
+
+/** What `billingAsJson` has packed; undefined for a tenant that never came near Stripe. */
+export function readBilling(packed: store.BillingJson | null): Billing | undefined {
+  if (packed === null) return undefined;
+  const { account, subscriptions } = store.parseBilling(packed);
+  return toBilling(account, subscriptions);
+}
+
+function toBilling(
+  { stripeCustomerId, blockedChargeId }: Pick<Billing, "stripeCustomerId" | "blockedChargeId">,
+  subscriptions: readonly Subscription[],
+): Billing {
+  const subscription = chooseSubscription(subscriptions);
+  const awaitingPayment = subscription?.firstPayment === "awaiting";
+  return { stripeCustomerId, blockedChargeId, awaitingPayment, subscription };
 }
 
 export async function findBilling(db: Db, tenantId: TenantId): Promise<Billing | undefined> {

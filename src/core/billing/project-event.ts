@@ -20,7 +20,7 @@ export type Outcome = { status: "projected"; tenantId: TenantId } | { status: "i
  * @throws ZodError for a body that is not what its type promises, ConflictError when the subscription is another tenant's.
  */
 export async function projectEvent(ctx: ProjectionContext, event: StripeEventRow): Promise<Outcome> {
-  const news = readStripeNews(event.type, event.payload);
+  const news = readStripeNews(event.type, JSON.parse(event.payload));
   if (news === undefined) return { status: "ignored", tenantId: null };
   const tenantId = await findSubject(ctx, news);
   if (tenantId === undefined) return { status: "unmatched", tenantId: null };

@@ -1,7 +1,7 @@
 import { type Insertable, type Selectable, sql } from "kysely";
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
-import type { StripeEvents, StripeSubscriptions } from "../platform/schema.ts";
+import type { StripeEvents, StripeSubscriptions, TenantBilling } from "../platform/schema.ts";
 import type { Subscription } from "./subscription.ts";
 
 export type StripeEventRow = Selectable<StripeEvents>;
@@ -165,4 +165,47 @@ export async function listAccounts(db: Db, tenantIds: readonly TenantId[]) {
 
 export async function listSubscriptions(db: Db, tenantIds: readonly TenantId[]) {
   return db.selectFrom("stripeSubscriptions").selectAll().where("tenantId", "in", tenantIds).execute();
+}
+
+/**
+ * SQL for what `parseBilling` reads: the billing of the tenant with the id `tenantId`, an SQL expression, as one JSON value. For
+ * a query that runs with every update, which can't afford two more.
+ */
+export function billingAsJson(tenantId: string): string {
+  return `(
+    SELECT json_build_object('account', row_to_json(account), 'subscriptions', coalesce((
+      SELECT json_agg(row_to_json(one)) FROM stripe_subscriptions AS one WHERE one.tenant_id = account.tenant_id
+    ), '[]'::json)) FROM tenant_billing AS account WHERE account.tenant_id = ${tenantId}
+  )`;
+}
+
+type JsonRow = Record<string, unknown>;
+export type BillingJson = { account: JsonRow; subscriptions: JsonRow[] };
+
+const DATES = new Set([
+  "currentPeriodEnd",
+  "startedAt",
+  "statusAsOf",
+  "paymentFailedAt",
+  "nextPaymentAttempt",
+  "lastPaidAt",
+  "invoiceAsOf",
+  "updatedAt",
+]);
+
+/** The rows that `billingAsJson` has packed. */
+export function parseBilling({ account, subscriptions }: BillingJson) {
+  return {
+    account: toRow(account) as Selectable<TenantBilling>,
+    subscriptions: subscriptions.map((row) => toRow(row) as Selectable<StripeSubscriptions>),
+  };
+}
+
+function toRow(json: JsonRow): JsonRow {
+  return Object.fromEntries(
+    Object.entries(json).map(([column, value]) => {
+      const key = column.replace(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase());
+      return [key, typeof value === "string" && DATES.has(key) ? new Date(value) : value];
+    }),
+  );
 }

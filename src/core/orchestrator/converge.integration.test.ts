@@ -32,6 +32,16 @@ async function keysOf({ vault }: Bench, id: TenantId) {
   return Promise.all(TENANT_SECRETS.map((secret) => vault.get(tenantSecretName(id, secret))));
 }
 
+test("a runtime that was not seen yet has no image on record (F48)", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const id = await bench.newTenant();
+  bench.driver.failNext("ensure", platformDown());
+  await bench.converge(id);
+  assert.equal((await findRuntime(bench.ctx.db, id))?.image, "");
+  await bench.converge(id);
+  assert.equal((await findRuntime(bench.ctx.db, id))?.image, bench.ctx.fleet.image);
+});
+
 test("a provisioning tenant is active only once its runtime is healthy, and waiting burns no attempt (F47)", async (t) => {
   const bench = await setUpOrchestrator(t, database.db);
   const { ctx, driver } = bench;

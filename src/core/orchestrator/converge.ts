@@ -149,7 +149,7 @@ async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error
   const attempts = await store.recordFailure(ctx.db, {
     tenantId: tenant.id,
     driver: ctx.runtimes.name,
-    image: ctx.fleet.image,
+    image: "",
     reason,
     at: ctx.clock.now(),
     since: tenant.statusChangedAt,
@@ -164,8 +164,8 @@ async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error
 }
 
 function starting(spec: RuntimeSpec): ObservedRuntime {
-  const { tenantId, image } = spec;
-  return { tenantId, state: "starting", address: undefined, image, specHash: "", reason: undefined };
+  const { tenantId } = spec;
+  return { tenantId, state: "starting", address: undefined, image: "", specHash: "", reason: undefined };
 }
 
 async function recordObservation(

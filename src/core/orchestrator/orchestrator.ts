@@ -8,17 +8,11 @@ import * as store from "./store.ts";
 export { convergeTenant, type OrchestratorContext } from "./converge.ts";
 export { deprovisionTenant, provisionTenant, resumeTenant, suspendTenant } from "./lifecycle.ts";
 export type { FleetSettings } from "./spec.ts";
-export type { CredentialKind, RuntimeRow } from "./store.ts";
+export { type CredentialKind, parseRuntimeRoute, runtimeAsJson, type RuntimeRoute, type RuntimeRow } from "./store.ts";
 
 /** What was last observed of a tenant's runtime. */
 export async function findRuntime(db: Db, tenantId: TenantId): Promise<store.RuntimeRow | undefined> {
   return store.findRuntime(db, tenantId);
-}
-
-/** The same for many tenants at once; those without a runtime are left out. */
-export async function findRuntimes(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, store.RuntimeRow>> {
-  const rows = await store.findRuntimes(db, tenantIds);
-  return new Map(rows.map((row) => [row.tenantId, row]));
 }
 
 /** SHA-256 of the credential that a tenant's runtime presents. */

@@ -77,10 +77,29 @@ export async function deleteCredentials(db: Db, tenantId: TenantId): Promise<voi
   await db.deleteFrom("runtimeCredentials").where("tenantId", "=", tenantId).execute();
 }
 
-export async function findRuntimes(db: Db, tenantIds: readonly TenantId[]): Promise<RuntimeRow[]> {
-  return db
-    .selectFrom("runtimes")
-    .selectAll()
-    .where(sql<boolean>`tenant_id = ANY (${tenantIds}::uuid[])`)
-    .execute();
+/**
+ * SQL for what a router has to know of the runtime of the tenant with the id `tenantId`, an SQL expression, as one JSON value
+ * for `parseRuntimeRoute`.
+ */
+export function runtimeAsJson(tenantId: string): string {
+  return `(
+    SELECT json_build_object('driver', driver, 'state', state, 'address', address, 'allowedUserId', allowed_user_id, 'healthyAt', healthy_at,
+      'reason', reason, 'observedAt', observed_at)
+    FROM runtimes WHERE runtimes.tenant_id = ${tenantId}
+  )`;
+}
+
+export type RuntimeRoute = Pick<
+  RuntimeRow,
+  "driver" | "state" | "address" | "allowedUserId" | "healthyAt" | "reason" | "observedAt"
+>;
+type RuntimeRouteJson = Omit<RuntimeRoute, "healthyAt" | "observedAt"> & {
+  healthyAt: string | null;
+  observedAt: string;
+};
+
+export function parseRuntimeRoute(json: RuntimeRouteJson | null): RuntimeRoute | undefined {
+  if (json === null) return undefined;
+  const { healthyAt, observedAt } = json;
+  return { ...json, healthyAt: healthyAt === null ? null : new Date(healthyAt), observedAt: new Date(observedAt) };
 }

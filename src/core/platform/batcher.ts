@@ -11,25 +11,46 @@ export type Batcher<Item, Result> = {
   idle(): Promise<void>;
 };
 
-type Waiting<Item, Result> = { item: Item; resolve: (result: Result) => void; reject: (error: unknown) => void };
+type Waiting<Item, Result> = {
+  item: Item;
+  since: number;
+  resolve: (result: Result) => void;
+  reject: (error: unknown) => void;
+};
 
-/** `run` gives one result for each item, in the order of the items. */
-export function createBatcher<Item, Result>(options: {
+export type BatcherOptions<Item, Result> = {
   maxItems: number;
+  /** Gives one result for each item, in the order of the items. */
   run: (items: Item[]) => Promise<Result[]>;
-}): Batcher<Item, Result> {
+  /** After how long, give or take a tenth, a submitter is told `error` instead; what became of the item stays open. */
+  patience?: { ms: number; error: () => Error };
+};
+
+export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
+  const { patience } = options;
   let queue: Waiting<Item, Result>[] = [];
+  let running: Waiting<Item, Result>[] = [];
   let draining: Promise<void> | undefined;
 
   async function drain(): Promise<void> {
     // Lets everything that is already on its way in this turn of the event loop join the first batch.
     await Promise.resolve();
+    // One for all: a timer for each item costs more than all else here.
+    const watch = patience && setInterval(() => tellLate(patience), patience.ms / 10);
     while (queue.length > 0) {
-      const batch = queue.slice(0, options.maxItems);
+      running = queue.slice(0, options.maxItems);
       queue = queue.slice(options.maxItems);
-      await settle(batch);
+      await settle(running);
     }
+    clearInterval(watch);
     draining = undefined;
+  }
+
+  function tellLate({ ms, error }: { ms: number; error: () => Error }): void {
+    const since = performance.now() - ms;
+    for (const waiting of running) if (waiting.since < since) waiting.reject(error());
+    // In order of arrival: those behind the first that is in time are so, too.
+    while (queue[0] !== undefined && queue[0].since < since) queue.shift()?.reject(error());
   }
 
   async function settle(batch: Waiting<Item, Result>[]): Promise<void> {
@@ -46,7 +67,7 @@ export function createBatcher<Item, Result>(options: {
   return {
     submit(item) {
       return new Promise((resolve, reject) => {
-        queue.push({ item, resolve, reject });
+        queue.push({ item, since: performance.now(), resolve, reject });
         draining ??= drain();
       });
     },

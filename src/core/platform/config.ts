@@ -129,7 +129,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
       openaiBaseUrl: read.baseUrl("OPENAI_BASE_URL", "https://api.openai.com") ?? "https://api.openai.com",
     },
     logLevel: read.choice("OPENCLAW_LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
-    actor: read.text("OPENCLAW_ACTOR") ?? `${userInfo().username}@${hostname()}`,
+    actor: read.text("OPENCLAW_ACTOR") ?? `${userName()}@${hostname()}`,
   };
   const secrets: Secrets = {
     vaultKey: read.text("OPENCLAW_VAULT_KEY"),
@@ -150,6 +150,16 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
   };
   if (read.problems.length > 0) throw new ConfigError("config_invalid", read.problems);
   return { config: deepFreeze(config), secrets: deepFreeze(secrets) };
+}
+
+/** A container may run as a user that has no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_SYSTEM_ERROR") throw error;
+    return `uid-${process.getuid?.()}`;
+  }
 }
 
 /** Reads single variables; a problem is noted and a harmless value returned, so that all problems come out at once. */

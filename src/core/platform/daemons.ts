@@ -3,6 +3,7 @@ import type { DaemonId } from "./ids.ts";
 
 /** A daemon that has been silent for so long is taken for dead, and its jobs are given to others. */
 export const DAEMON_SILENCE_MS = 15_000;
+const COUNT_KEPT_MS = 5_000;
 
 export type DaemonSelf = {
   id: DaemonId;
@@ -55,6 +56,37 @@ export async function unlockJobsOfDeadDaemons(pool: pg.Pool): Promise<string[]> 
   const dead = rows.map((row) => row.locked_by);
   if (dead.length > 0) await pool.query("SELECT graphile_worker.force_unlock_workers($1::text[])", [dead]);
   return dead;
+}
+
+/**
+ * How many daemons live, for dividing limits among them: at least 1, some seconds old, and what was last known while the
+ * database doesn't answer.
+ */
+export function createDaemonCount(pool: pg.Pool): () => Promise<number> {
+  let known = 1;
+  let askedAt = Number.NEGATIVE_INFINITY;
+  let asking: Promise<void> | undefined;
+
+  async function ask(): Promise<void> {
+    try {
+      const { rows } = await pool.query<{ live: number }>(
+        "SELECT count(*)::int AS live FROM daemons WHERE seen_at > now() - $1 * interval '1 millisecond'",
+        [DAEMON_SILENCE_MS],
+      );
+      known = Math.max(1, rows[0]?.live ?? 1);
+    } catch {
+      // The next one to ask tries again; a limit never fails for want of a count.
+    }
+  }
+
+  return async () => {
+    if (performance.now() - askedAt > COUNT_KEPT_MS) {
+      askedAt = performance.now();
+      asking = ask();
+    }
+    await asking;
+    return known;
+  };
 }
 
 /** Takes a daemon that ends off the list. */

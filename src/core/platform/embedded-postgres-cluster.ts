@@ -179,8 +179,8 @@ function readOptional(file: string): string | undefined {
     return readFileSync(file, "utf8");
   } catch (error) {
     const code = errorCode(error);
-    // ESRCH: the process ended while its file in /proc was read.
-    if (code === "ENOENT" || code === "ESRCH") return undefined;
+    // ENOTDIR: nothing can be below a file. ESRCH: the process ended while its file in /proc was read.
+    if (code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH") return undefined;
     if (code !== "EACCES") throw error;
     const problem = `${file} belongs to another user. Run as that user, or set OPENCLAW_DATA_DIR to a folder of your own.`;
     throw new ConfigError("data_dir_not_readable", [problem], { cause: error });

@@ -8,6 +8,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import pg from "pg";
+import { ConfigError } from "./errors.ts";
 import { findEmbeddedPostgres, startEmbeddedPostgres, stopEmbeddedPostgres } from "./embedded-postgres.ts";
 
 let parent: string;
@@ -99,16 +100,22 @@ test("a process id that belongs to another program by now doesn't keep it from s
   assert.deepEqual(await query(url, "SELECT 1 AS one"), [{ one: 1 }]);
 });
 
-test("it moves to another port when a stranger has taken its own", async () => {
+test("it comes back at its own port, where others look for it, and says so while a stranger has taken that", async () => {
   const { url } = await startEmbeddedPostgres({ dataDir, fsync: false });
   await stopEmbeddedPostgres({ dataDir });
   const stranger = createServer().listen(Number(new URL(url).port), "127.0.0.1");
   await once(stranger, "listening");
   try {
-    const moved = await startEmbeddedPostgres({ dataDir, fsync: false });
-    assert.notEqual(moved.url, url);
-    assert.deepEqual(await query(moved.url, "SELECT 1 AS one"), [{ one: 1 }]);
+    const { port } = new URL(url);
+    await assert.rejects(startEmbeddedPostgres({ dataDir, fsync: false }), (error) => {
+      assert.ok(error instanceof ConfigError);
+      assert.match(error.message, new RegExp(`port ${port} .*taken by another program.*${dataDir}.*state.json`));
+      return true;
+    });
   } finally {
     stranger.close();
+    await once(stranger, "close");
   }
+  assert.equal((await startEmbeddedPostgres({ dataDir, fsync: false })).url, url);
+  assert.deepEqual(await query(url, "SELECT 1 AS one"), [{ one: 1 }]);
 });

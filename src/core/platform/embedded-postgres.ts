@@ -1,8 +1,9 @@
 import { once } from "node:events";
-import { chmod, mkdir, open, readFile, stat } from "node:fs/promises";
+import { chmod, open, readFile, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { makeDataDir } from "./data-dir.ts";
 import { type Account, type Binaries, firstClosedFolder, locateBinaries, runPg } from "./embedded-postgres-binaries.ts";
 import {
   type Cluster,
@@ -21,14 +22,16 @@ const NOBODY = { uid: 65_534, gid: 65_534 };
 /** After a crash, PostgreSQL won't start before the last of its old processes has noticed (about 2 s). */
 const START_TIMEOUT_MS = 60_000;
 const RETRY_MS = 100;
-/** How long to wait for the usual port, which a server that is just ending may hold: who is connected looks for it there. */
-const PORT_PATIENCE_MS = 3_000;
+/** How long to wait for the port, which a server that is just ending may hold. */
+const PORT_PATIENCE_MS = 5_000;
+const PORT_TAKEN = "its port is in use";
 const LOG_TAIL_BYTES = 2_000;
 
 /**
  * A real PostgreSQL under `dataDir`, started unless it runs. It outlives the process that starts it and is shared by
  * all that use the folder; of several that start it at once, one wins and all get its URL. Run as root, PostgreSQL itself
- * runs as the owner of its data, `nobody` at first. `fsync: false` is for data that may be lost.
+ * runs as the owner of its data, `nobody` at first. It keeps the port of its first start: that is where everybody who was
+ * connected looks for it. `fsync: false` is for data that may be lost.
  * @throws ConfigError when this machine or the folder doesn't allow it; UpstreamError when the server doesn't start.
  */
 export async function startEmbeddedPostgres(options: { dataDir: string; fsync?: boolean }): Promise<{ url: string }> {
@@ -37,7 +40,7 @@ export async function startEmbeddedPostgres(options: { dataDir: string; fsync?: 
 
   const cluster = clusterOf(options.dataDir);
   const fsync = options.fsync ?? true;
-  await mkdir(cluster.dataDir, { recursive: true, mode: 0o711 });
+  await makeDataDir(cluster.dataDir);
   const account = await chooseAccount(cluster);
   if (account) await openTheWay(cluster);
   const binaries = await locateBinaries(account, cluster.dataDir);
@@ -47,9 +50,10 @@ export async function startEmbeddedPostgres(options: { dataDir: string; fsync?: 
   const begun = performance.now();
   for (;;) {
     const waitedMs = performance.now() - begun;
-    const said = await tryStart(cluster, { binaries, account, fsync, anyPort: waitedMs > PORT_PATIENCE_MS });
+    const said = await tryStart(cluster, { binaries, account, fsync });
     const started = await findEmbeddedPostgres(options);
     if (started) return started;
+    if (said === PORT_TAKEN && waitedMs > PORT_PATIENCE_MS) throw portTaken(cluster);
     if (waitedMs > START_TIMEOUT_MS) throw await startFailure(cluster, said);
     await delay(RETRY_MS);
   }
@@ -79,14 +83,14 @@ export async function stopEmbeddedPostgres(options: { dataDir: string }): Promis
 /** One attempt; what pg_ctl said. Whether a server runs afterwards, this one's or another's, is to be looked up. */
 async function tryStart(
   cluster: Cluster,
-  how: { binaries: Binaries; account: Account; fsync: boolean; anyPort: boolean },
+  how: { binaries: Binaries; account: Account; fsync: boolean },
 ): Promise<string> {
   if (readPostmaster(cluster)) return "another process is starting or stopping it";
   const state = readState(cluster);
   if (!state) return "the database cluster is gone";
   await removeStalePostmasterFile(cluster);
-  const port = (await openPort(state.port ?? 0)) ?? (how.anyPort ? await openPort(0) : undefined);
-  if (port === undefined) return `port ${state.port} is in use`;
+  const port = await openPort(state.port ?? 0);
+  if (port === undefined) return PORT_TAKEN;
   const unsafe = how.fsync ? "" : " -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
   const files = ["--pgdata", cluster.data, "--log", cluster.log];
   const args = ["start", ...files, "--wait", "--timeout=30", "-o", `-p ${port}${unsafe}`];
@@ -141,6 +145,13 @@ async function openPort(port: number): Promise<number | undefined> {
   server.close();
   await once(server, "close");
   return address === null || typeof address === "string" ? undefined : address.port;
+}
+
+function portTaken(cluster: Cluster): ConfigError {
+  return new ConfigError("embedded_postgres_port_taken", [
+    `The port ${readState(cluster)?.port} of the embedded PostgreSQL is taken by another program. End that, ` +
+      `or end all that uses ${cluster.dataDir} and take "port" out of ${cluster.state} for another one.`,
+  ]);
 }
 
 async function startFailure(cluster: Cluster, said: string): Promise<UpstreamError> {

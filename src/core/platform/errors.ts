@@ -20,6 +20,18 @@ export class UsageError extends OpenClawError {
   readonly kind = "usage";
 }
 
+/** Fields with values that they can't have; an edge may name them as its own callers do. */
+export class FieldsError extends UsageError {
+  readonly problems: readonly FieldProblem[];
+
+  constructor(code: string, problems: readonly FieldProblem[], options?: ErrorOptions) {
+    super(code, `${problems.map(({ field, problem }) => `${field} ${problem}`).join("; ")}.`, options);
+    this.problems = problems;
+  }
+}
+
+export type FieldProblem = { field: string; problem: string };
+
 /** The configuration is incomplete or wrong; `problems` holds one line each. */
 export class ConfigError extends OpenClawError {
   readonly kind = "config";

@@ -166,7 +166,7 @@ export interface StripeEvents {
   lane: string;
   lastError: string | null;
   nextAttemptAt: Date;
-  payload: ColumnType<unknown, string, string>;
+  payload: string;
   receivedAt: Date;
   status: Generated<"pending" | "projected" | "ignored" | "unmatched" | "failed">;
   tenantId: TenantId | null;
@@ -191,6 +191,11 @@ export interface StripeSubscriptions {
   statusEventId: string | null;
   tenantId: TenantId;
   updatedAt: Date;
+}
+
+export interface TelegramClosedChats {
+  chatId: number;
+  closedAt: Date;
 }
 
 export interface TelegramDeadLetters {
@@ -231,6 +236,7 @@ export interface TelegramUpdates {
   shard: number;
   tenantId: TenantId | null;
   updateId: number;
+  withinLimit: boolean | null;
 }
 
 export interface TenantBilling {
@@ -286,6 +292,7 @@ export interface DB {
   stamps: Stamps;
   stripeEvents: StripeEvents;
   stripeSubscriptions: StripeSubscriptions;
+  telegramClosedChats: TelegramClosedChats;
   telegramDeadLetters: TelegramDeadLetters;
   telegramKnownIds: TelegramKnownIds;
   telegramNotices: TelegramNotices;

@@ -49,7 +49,7 @@ test("an update whose connection breaks is refused, and its repetition is kept o
   await blocker.query("BEGIN; LOCK TABLE telegram_updates IN ACCESS EXCLUSIVE MODE");
   const refused = assert.rejects(acceptor.accept(message(1, 7)), { code: "not_accepted" });
   const waiting =
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO telegram_updates%'";
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%INSERT INTO telegram_updates%' AND pid <> pg_backend_pid()";
   await until(
     async () => (await ctx.pool.query(`${waiting} AND wait_event_type = 'Lock'`)).rowCount === 1,
     "the insert waits and is cut off",

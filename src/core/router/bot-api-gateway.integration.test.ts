@@ -1,91 +1,15 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { connect } from "node:net";
-import test, { type TestContext } from "node:test";
-import Fastify from "fastify";
-import { request } from "undici";
-import { systemClock } from "../platform/clock.ts";
-import { parseTenantId, type TenantId } from "../platform/ids.ts";
-import { startTelegramServer } from "../testing/fakes/telegram-server.ts";
-import { registerBotApiGateway } from "./bot-api-gateway.ts";
-import type { Json } from "./bot-api-json.ts";
-import { createRuntimeAuth } from "./runtime-auth.ts";
-
-const REAL_TOKEN = "4242:real-bot-token";
-const ALICE = tenantId("11111111-1111-4111-8111-111111111111");
-const BOB = tenantId("22222222-2222-4222-8222-222222222222");
-const TOKENS = new Map([
-  [ALICE, "1001:alice-token"],
-  [BOB, "1002:bob-token"],
-]);
-const CHATS = new Map([
-  [ALICE, { chatId: 111, userId: 111 }],
-  [BOB, { chatId: 222, userId: 222 }],
-]);
-
-function tenantId(text: string): TenantId {
-  const id = parseTenantId(text);
-  if (id === undefined) throw new Error(text);
-  return id;
-}
-
-type TelegramReply = {
-  ok?: boolean;
-  error_code?: number;
-  result?: { id?: number; chat?: { id: number }; file_path?: string };
-};
-
-async function start(t: TestContext, options: { apiRoot?: string } = {}) {
-  const telegram = await startTelegramServer({ token: REAL_TOKEN });
-  const lines: string[] = [];
-  const app = Fastify({ logger: { level: "trace", stream: { write: (line: string) => void lines.push(line) } } });
-  const owned = new Set<string>();
-  await registerBotApiGateway(app, {
-    auth: createRuntimeAuth({
-      credentials: {
-        find: async (id) => {
-          const token = TOKENS.get(id);
-          return token === undefined ? undefined : createHash("sha256").update(token).digest();
-        },
-      },
-      clock: systemClock,
-    }),
-    clock: systemClock,
-    telegram: { apiRoot: options.apiRoot ?? telegram.url, token: REAL_TOKEN },
-    tenantChat: async (id) => CHATS.get(id),
-    ownsId: async (id, kind, value) => owned.has(`${id} ${kind} ${value}`),
-    rememberIds: async (id, ids) => {
-      for (const { kind, id: value } of ids) owned.add(`${id} ${kind} ${value}`);
-    },
-  });
-  const url = await app.listen({ port: 0, host: "127.0.0.1" });
-  t.after(async () => {
-    await app.close();
-    await telegram.close();
-  });
-
-  async function send(
-    path: string,
-    init: Parameters<typeof request>[1] = {},
-  ): Promise<{ status: number; body: TelegramReply; bytes: Buffer }> {
-    const { statusCode, body } = await request(url + path, init);
-    const bytes = Buffer.from(await body.arrayBuffer());
-    return { status: statusCode, bytes, body: bytes.toString().startsWith("{") ? JSON.parse(bytes.toString()) : {} };
-  }
-  const bot = (id: TenantId): string => `/runtime/${id}/telegram/bot${TOKENS.get(id)}`;
-  const call = (id: TenantId, method: string, params: Json = {}) =>
-    send(`${bot(id)}/${method}`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(params),
-    });
-  return { telegram, url, send, bot, call, owned, lines };
-}
+import test from "node:test";
+import { fixedClock } from "../platform/clock.ts";
+import type { TenantId } from "../platform/ids.ts";
+import { startLoopback } from "../testing/fakes/loopback.ts";
+import { ALICE, BOB, REAL_TOKEN, startGateway, type TelegramReply, TOKENS } from "./bot-api-test-setup.ts";
 
 const UNAUTHORIZED = { ok: false, error_code: 401, description: "Unauthorized" };
 
 test("a message to the tenant's own chat is sent with the real token", async (t) => {
-  const { telegram, call } = await start(t);
+  const { telegram, call } = await startGateway(t);
   for (const chatId of [111, "111"]) {
     const { status, body } = await call(ALICE, "sendMessage", { chat_id: chatId, text: '{"chat_id": 222}' });
     assert.equal(status, 200);
@@ -95,7 +19,7 @@ test("a message to the tenant's own chat is sent with the real token", async (t)
 });
 
 test("start-up calls are absorbed and never reach Telegram (F4)", async (t) => {
-  const { telegram, call } = await start(t);
+  const { telegram, call } = await startGateway(t);
   for (const method of ["setWebhook", "deleteMyCommands", "setMyCommands", "logOut", "SetWebhook"]) {
     const { status, body } = await call(ALICE, method, { url: "https://evil.example/" });
     assert.equal(status, 200, method);
@@ -106,7 +30,7 @@ test("start-up calls are absorbed and never reach Telegram (F4)", async (t) => {
 });
 
 test("start-up calls are absorbed while Telegram can't be reached, and getMe says so in Telegram's shape (F4)", async (t) => {
-  const { call } = await start(t, { apiRoot: "http://127.0.0.1:1" });
+  const { call } = await startGateway(t, { apiRoot: "http://127.0.0.1:1" });
   assert.equal((await call(ALICE, "setWebhook")).status, 200);
   const { status, body } = await call(ALICE, "getMe");
   assert.equal(status, 502);
@@ -115,7 +39,7 @@ test("start-up calls are absorbed while Telegram can't be reached, and getMe say
 });
 
 test("getUpdates is a conflict, as it is for a second poller (F5)", async (t) => {
-  const { telegram, call } = await start(t);
+  const { telegram, call } = await startGateway(t);
   const { status, body } = await call(ALICE, "getUpdates");
   assert.equal(status, 409);
   assert.equal(body.error_code, 409);
@@ -123,14 +47,14 @@ test("getUpdates is a conflict, as it is for a second poller (F5)", async (t) =>
 });
 
 test("getMe is asked for once, by GET or POST and for however many tenants", async (t) => {
-  const { telegram, call, send, bot } = await start(t);
+  const { telegram, call, send, bot } = await startGateway(t);
   const replies = await Promise.all([call(ALICE, "getMe"), call(BOB, "getMe"), send(`${bot(ALICE)}/getMe`)]);
   for (const { body } of replies) assert.equal(body.result?.id, 4242);
   assert.equal(telegram.calls.length, 1);
 });
 
 test("a failed getMe is not kept", async (t) => {
-  const { telegram, call } = await start(t);
+  const { telegram, call } = await startGateway(t);
   telegram.failNext("getMe", {
     status: 500,
     body: { ok: false, error_code: 500, description: "Internal Server Error" },
@@ -140,7 +64,7 @@ test("a failed getMe is not kept", async (t) => {
 });
 
 test("a wrong token, another tenant's token and an unknown tenant get the same 401 on every route (F93, F96)", async (t) => {
-  const { telegram, send } = await start(t);
+  const { telegram, send } = await startGateway(t);
   const unknown = "33333333-3333-4333-8333-333333333333";
   for (const path of [
     `/runtime/${ALICE}/telegram/bot${TOKENS.get(BOB)}/sendMessage?chat_id=111&text=x`,
@@ -162,12 +86,12 @@ test("a wrong token, another tenant's token and an unknown tenant get the same 4
 });
 
 test("a percent-encoded colon in the token is understood", async (t) => {
-  const { send, bot } = await start(t);
+  const { send, bot } = await startGateway(t);
   assert.equal((await send(`${bot(ALICE).replace("1001:", "1001%3A")}/getMe`)).status, 200);
 });
 
 test("401 comes before the body is read", async (t) => {
-  const { url } = await start(t);
+  const { url } = await startGateway(t);
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   t.after(() => socket.destroy());
   socket.write(
@@ -179,7 +103,7 @@ test("401 comes before the body is read", async (t) => {
 });
 
 test("what names another chat is refused, wherever it stands and however it is sent (F93)", async (t) => {
-  const { telegram, call, send, bot } = await start(t);
+  const { telegram, call, send, bot } = await startGateway(t);
   const json = (body: string) => ({ method: "POST" as const, headers: { "content-type": "application/json" }, body });
   const form = (body: string) => ({
     method: "POST" as const,
@@ -244,42 +168,8 @@ test("what names another chat is refused, wherever it stands and however it is s
   assert.deepEqual(telegram.calls, []);
 });
 
-test("an upload goes through with its file, and one for another chat reaches nobody (F93)", async (t) => {
-  const { telegram, send, bot } = await start(t);
-  const upload = (chatId: string) => {
-    // As the library of the real runtime writes it: no space after a colon, no quotes around the file's name.
-    const body = [
-      `--cut\r\ncontent-disposition:form-data;name="chat_id"\r\n\r\n${chatId}`,
-      `--cut\r\ncontent-disposition:form-data;name="photo"\r\n\r\nattach://part1`,
-      `--cut\r\ncontent-disposition:form-data;name="part1";filename=lobster.jpg\r\ncontent-type:application/octet-stream\r\n\r\npicture`,
-      "--cut--\r\n",
-    ].join("\r\n");
-    return send(`${bot(ALICE)}/sendPhoto`, {
-      method: "POST",
-      headers: { "content-type": "multipart/form-data; boundary=cut" },
-      body,
-    });
-  };
-  assert.equal((await upload("222")).status, 403);
-  assert.equal(telegram.calls.length, 0);
-
-  assert.equal((await upload("111")).status, 200);
-  assert.deepEqual(telegram.calls[0]?.files["part1"], { name: "lobster.jpg", bytes: Buffer.from("picture") });
-});
-
-test("a file part can't stand for an id (F93)", async (t) => {
-  const { telegram, send, bot } = await start(t);
-  const { status } = await send(`${bot(ALICE)}/sendMessage?message_id=1`, {
-    method: "POST",
-    headers: { "content-type": "multipart/form-data; boundary=cut" },
-    body: '--cut\r\ncontent-disposition:form-data;name="chat_id";filename="x"\r\n\r\n222\r\n--cut--\r\n',
-  });
-  assert.equal(status, 400);
-  assert.equal(telegram.calls.length, 0);
-});
-
 test("a file is fetched by the tenant that getFile gave its path to, and by no other (F93)", async (t) => {
-  const { telegram, call, send, owned } = await start(t);
+  const { telegram, call, send, owned } = await startGateway(t);
   telegram.addFile("F1", "photos/file 1.jpg", Buffer.from("picture"));
   owned.add(`${ALICE} file F1`);
   const file = (id: TenantId) => send(`/runtime/${id}/telegram/file/bot${TOKENS.get(id)}/photos/file%201.jpg`);
@@ -292,7 +182,7 @@ test("a file is fetched by the tenant that getFile gave its path to, and by no o
 });
 
 test("Telegram's own refusals come back unchanged", async (t) => {
-  const { telegram, call } = await start(t);
+  const { telegram, call } = await startGateway(t);
   const body = {
     ok: false,
     error_code: 429,
@@ -307,7 +197,7 @@ test("Telegram's own refusals come back unchanged", async (t) => {
 });
 
 test("neither tokens nor texts are ever logged (F90, F91)", async (t) => {
-  const { call, send, lines, bot } = await start(t, { apiRoot: "http://127.0.0.1:1" });
+  const { call, send, lines, bot } = await startGateway(t, { apiRoot: "http://127.0.0.1:1" });
   await call(ALICE, "sendMessage", { chat_id: 111, text: "private words" });
   await call(ALICE, "sendMessage", { chat_id: 222, text: "private words" });
   await call(ALICE, "leaveChat", { chat_id: 111 });
@@ -317,4 +207,156 @@ test("neither tokens nor texts are ever logged (F90, F91)", async (t) => {
   assert.match(log, /runtime\/:tenantId\/telegram/);
   for (const secret of ["alice-token", "real-bot-token", "wrong-secret", "private words"])
     assert.ok(!log.includes(secret), secret);
+});
+
+test("what is no answer of Telegram's becomes a 502 in its shape, without a word of it", async (t) => {
+  const { telegram, call } = await startGateway(t);
+  const page = "<html>secret-host.internal</html>";
+  for (const [status, body] of [
+    [200, page],
+    [302, page],
+    [500, page],
+    [503, page],
+    // The bot's token is refused: nothing that a tenant's runtime could mend.
+    [401, { ok: false, error_code: 401, description: "Unauthorized" }],
+  ] as const) {
+    telegram.failNext("sendMessage", { status, body });
+    const reply = await call(ALICE, "sendMessage", { chat_id: 111, text: "x" });
+    assert.deepEqual([reply.status, reply.body.ok, reply.body.error_code], [502, false, 502], String(status));
+    assert.ok(!reply.bytes.includes("secret-host"));
+  }
+});
+
+test("a group's migration is passed on as it is", async (t) => {
+  const { telegram, call } = await startGateway(t);
+  const body = {
+    ok: false,
+    error_code: 400,
+    description: "Bad Request: group chat was upgraded to a supergroup chat",
+    parameters: { migrate_to_chat_id: -1001555296434 },
+  };
+  telegram.failNext("sendMessage", { status: 400, body });
+  const reply = await call(ALICE, "sendMessage", { chat_id: 111, text: "x" });
+  assert.deepEqual([reply.status, reply.body], [400, body]);
+});
+
+test("a person who blocked the bot is taken note of; another refusal is not", async (t) => {
+  const { telegram, call, closed } = await startGateway(t);
+  const forbid = (description: string) =>
+    telegram.failNext("sendMessage", { status: 403, body: { ok: false, error_code: 403, description } });
+  forbid("Forbidden: bots can't send messages to bots");
+  assert.equal((await call(ALICE, "sendMessage", { chat_id: 111, text: "x" })).status, 403);
+  assert.deepEqual(closed, []);
+  forbid("Forbidden: bot was blocked by the user");
+  assert.equal((await call(ALICE, "sendMessage", { chat_id: 111, text: "x" })).status, 403);
+  assert.deepEqual(closed, [111]);
+});
+
+test("after Telegram's retry_after the gateway says so itself, for that chat alone", async (t) => {
+  const { telegram, call } = await startGateway(t);
+  const body = {
+    ok: false,
+    error_code: 429,
+    description: "Too Many Requests: retry after 30",
+    parameters: { retry_after: 30 },
+  };
+  telegram.failNext("sendMessage", { status: 429, body });
+  const send = (id: TenantId, chat: number) => call(id, "sendMessage", { chat_id: chat, text: "x" });
+  assert.deepEqual((await send(ALICE, 111)).body, body);
+  const again = await send(ALICE, 111);
+  assert.deepEqual([again.status, again.body], [429, body]);
+  assert.equal(telegram.calls.length, 1);
+
+  // Nothing is lost with a chat action, so it is left out without a complaint.
+  assert.deepEqual((await call(ALICE, "sendChatAction", { chat_id: 111, action: "typing" })).body, {
+    ok: true,
+    result: true,
+  });
+  assert.equal(telegram.calls.length, 1);
+  assert.equal((await send(BOB, 222)).status, 200);
+});
+
+test("a button tap is answered by whom it was delivered to, and by no other (F93)", async (t) => {
+  const { telegram, call, owned } = await startGateway(t);
+  owned.add(`${ALICE} callback-query tap`);
+  assert.equal((await call(BOB, "answerCallbackQuery", { callback_query_id: "tap" })).status, 403);
+  assert.equal(telegram.calls.length, 0);
+  assert.equal((await call(ALICE, "answerCallbackQuery", { callback_query_id: "tap" })).status, 200);
+});
+
+test("a new link holds at once, and the old chat is no longer the tenant's (F21)", async (t) => {
+  const { call, chats } = await startGateway(t);
+  const send = (chat: number) => call(ALICE, "sendMessage", { chat_id: chat, text: "x" });
+  assert.equal((await send(111)).status, 200);
+  chats.set(ALICE, { chatId: 333, userId: 333 });
+  assert.equal((await send(333)).status, 200);
+  assert.equal((await send(111)).status, 403);
+  chats.delete(BOB);
+  assert.equal((await call(BOB, "sendMessage", { chat_id: 222, text: "x" })).status, 403);
+});
+
+test("getMe is answered from what is known while Telegram is away (F4)", async (t) => {
+  const clock = fixedClock(new Date("2026-11-20T10:00:00Z"));
+  const { telegram, call } = await startGateway(t, { clock });
+  assert.equal((await call(ALICE, "getMe")).body.result?.id, 4242);
+  clock.advance(2 * 3_600_000);
+  telegram.failNext("getMe", { status: 502, body: "<html>" });
+  assert.equal((await call(ALICE, "getMe")).body.result?.id, 4242);
+  assert.equal(telegram.calls.length, 2);
+});
+
+test("a text in another charset than UTF-8 is not guessed at", async (t) => {
+  const { telegram, send, bot } = await startGateway(t);
+  const statusFor = async (type: string, body: string | Buffer = '{"chat_id":111,"text":"x"}') =>
+    (await send(`${bot(ALICE)}/sendMessage`, { method: "POST", headers: { "content-type": type }, body })).status;
+  assert.equal(await statusFor('Application/JSON; charset="UTF-8"'), 200);
+  assert.equal(await statusFor("application/json;charset=utf-16"), 400);
+  assert.equal(await statusFor("application/json", Buffer.from('{"chat_id":111,"text":"\xe9"}', "latin1")), 400);
+  assert.equal(await statusFor("application/json", '\ufeff{"chat_id":111,"text":"x"}'), 400);
+  assert.equal(telegram.calls.length, 1);
+});
+
+test("a caller that hangs up ends its call to Telegram", async (t) => {
+  const arrived = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+  const slow = await startLoopback(async (_request, response) => {
+    response.on("close", ended.resolve);
+    arrived.resolve();
+  });
+  t.after(() => slow.close());
+  const { send, bot } = await startGateway(t, { apiRoot: slow.url });
+  const leaving = new AbortController();
+  const call = send(`${bot(ALICE)}/sendMessage?chat_id=111&text=x`, { signal: leaving.signal });
+  await arrived.promise;
+  leaving.abort();
+  await assert.rejects(call);
+  await ended.promise;
+});
+
+test("a connection that Telegram closed while it was idle costs no call", async (t) => {
+  const { telegram, call } = await startGateway(t);
+  for (let count = 0; count < 3; count += 1) {
+    assert.equal((await call(ALICE, "sendMessage", { chat_id: 111, text: "x" })).status, 200);
+    telegram.closeIdleConnections();
+  }
+});
+
+test("a file's path is taken as it was given, and leads nowhere else", async (t) => {
+  const { telegram, send, owned } = await startGateway(t);
+  telegram.addFile("F1", "photos/1.jpg", Buffer.from("picture"));
+  for (const path of ["../secret", "photos/../secret", "photos//1.jpg", "/etc/passwd", "gone.jpg"])
+    owned.add(`${ALICE} file-path ${path}`);
+  const base = `/runtime/${ALICE}/telegram/file/bot${TOKENS.get(ALICE)}`;
+  for (const path of [
+    "photos/1.jpg",
+    "%2e%2e%2fsecret",
+    "photos/%2e%2e/secret",
+    "photos//1.jpg",
+    "%2fetc/passwd",
+    "gone.jpg",
+  ]) {
+    const { status, bytes } = await send(`${base}/${path}`);
+    assert.equal(status, 404, path);
+    assert.ok(!bytes.includes("token"), path);
+  }
 });

@@ -1,198 +1,244 @@
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { pipeline } from "node:stream/promises";
 import type { Clock } from "../platform/clock.ts";
 import { assertNever, UpstreamError, UsageError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { findBotApiMethod, fixedResult } from "./bot-api-methods.ts";
-import {
-  type Claim,
-  claimsOf,
-  idsGranted,
-  isOwnChatClaim,
-  type TelegramIdKind,
-  type TenantChat,
-} from "./bot-api-ownership.ts";
+import type { Log } from "../platform/log.ts";
+import { type BotApiCallDeps, createBotApiCaller } from "./bot-api-call.ts";
+import { cacheIdentity } from "./bot-api-identity.ts";
+import { type BotApiMethod, findBotApiMethod, fixedResult } from "./bot-api-methods.ts";
 import { readBotApiRequest } from "./bot-api-request.ts";
 import { type BotApiUpstream, createBotApiUpstream, type UpstreamReply } from "./bot-api-upstream.ts";
 import type { RuntimeAuth } from "./runtime-auth.ts";
-import { logsRouteOnly } from "./runtime-log.ts";
 
-export type BotApiGatewayDeps = {
+export type BotApiGatewayDeps = BotApiCallDeps & {
   auth: RuntimeAuth;
   clock: Clock;
+  log: Log;
   /** The real bot; while there is none, what needs no bot is answered all the same, so that runtimes can start (F4). */
   telegram: { apiRoot: string; token: string } | undefined;
-  /** The private chat linked to a tenant, and its user. */
-  tenantChat(tenantId: TenantId): Promise<TenantChat | undefined>;
-  /** Whether an id was delivered to this tenant, in an update or in a reply. */
-  ownsId(tenantId: TenantId, kind: TelegramIdKind, id: string): Promise<boolean>;
-  /** Remembers ids that a reply has just given to this tenant. Repeats are normal. */
-  rememberIds(tenantId: TenantId, ids: readonly { kind: TelegramIdKind; id: string }[]): Promise<void>;
 };
 
-type Target = { kind: "method"; method: string } | { kind: "file"; path: string };
-type Caller = { tenantId: TenantId; target: Target };
-type Gateway = { deps: BotApiGatewayDeps; upstream: BotApiUpstream; getMe: () => Promise<UpstreamReply> };
+export type BotApiGateway = {
+  /** Whether the request is for this gateway, well-formed or not. */
+  matches(request: IncomingMessage): boolean;
+  serve(request: IncomingMessage, response: ServerResponse): void;
+  close(): Promise<void>;
+};
 
+type Address = { tenantId: string; isFile: boolean; token: string; rest: string; query: string };
+type Headers = Record<string, string | number>;
+type Answer = { status: number; headers: Headers; body: string | Readable };
+/** What every line about a call says: the route's template and never the URL, which holds a token (F90). */
+type About = { requestId: string; route: string };
+/** A call under way. */
+type Exchange = { request: IncomingMessage; response: ServerResponse; tenantId: TenantId; about: About };
+
+const JSON_TYPE = { "content-type": "application/json; charset=utf-8" };
+const ROUTE = "/runtime/:tenantId/telegram/*";
+const PREFIX = /^\/runtime\/[^/]*\/telegram\//;
+const ADDRESS = /^\/runtime\/([^/?]+)\/telegram\/(file\/)?bot([^/?]+)\/([^?]+)(?:\?(.*))?$/s;
 const NO_BOT: BotApiUpstream = { call: refuseWithoutBot, download: refuseWithoutBot, close: async () => undefined };
 
 async function refuseWithoutBot(): Promise<never> {
   throw new UpstreamError("telegram-not-configured", "no bot is configured", { service: "telegram", retryable: true });
 }
 
-const CALLER = "botApiCaller";
-const GET_ME_CACHE_MS = 60 * 60 * 1000;
-
 /**
- * Mounts `/runtime/<tenant-id>/telegram/bot<token>/<method>` and `/file/bot<token>/<path>`: the Bot API as one tenant may use it, with the
- * tenant's own token. A caller is authenticated before its body is read. Every refusal has Telegram's own shape.
+ * `/runtime/<tenant-id>/telegram/bot<token>/<method>` and `/file/bot<token>/<path>`: the Bot API as one tenant may use it,
+ * with the tenant's own token. A caller is authenticated before its body is read. Every refusal has Telegram's own shape.
+ * Whatever runtimes say goes through here, so it is served by node:http alone: with a framework it took half as long again.
  */
-export async function registerBotApiGateway(app: FastifyInstance, deps: BotApiGatewayDeps): Promise<void> {
+export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
   const upstream = deps.telegram === undefined ? NO_BOT : createBotApiUpstream(deps.telegram);
-  const gateway: Gateway = { deps, upstream, getMe: cacheGetMe(upstream, deps.clock) };
+  const call = createBotApiCaller(deps, (...args) => reachTelegram(() => upstream.call(...args)));
+  const getMe = cacheIdentity(deps.clock, () => askIdentity(upstream));
 
-  await app.register(async (scope) => {
-    scope.addHook("onClose", () => upstream.close());
-    scope.removeAllContentTypeParsers();
-    scope.addContentTypeParser("*", (_request, payload, done) => done(null, payload));
-    scope.decorateRequest(CALLER, null);
-    scope.setErrorHandler((error, request, reply) => sendError(error, request, reply));
-    scope.addHook("onRequest", async (request, reply) => {
-      const caller = await authenticate(deps.auth, request);
-      // The rest of the body is not waited for: the connection ends with the refusal.
-      if (caller === undefined) return refuse(reply.header("connection", "close"), 401, "Unauthorized");
-      request.setDecorator(CALLER, caller);
-    });
-    scope.all("/runtime/:tenantId/telegram/*", logsRouteOnly, async (request, reply) => {
-      const { tenantId, target } = request.getDecorator<Caller>(CALLER);
-      if (target.kind === "file") return sendFile(gateway, tenantId, target.path, reply);
-      return answer(gateway, tenantId, target.method, request, reply);
-    });
-  });
-}
-
-/** The path is taken apart by hand, because a token contains the `:` that marks a parameter in a route. */
-async function authenticate(auth: RuntimeAuth, request: FastifyRequest): Promise<Caller | undefined> {
-  const params = request.params;
-  if (typeof params !== "object" || params === null || !("tenantId" in params) || !("*" in params)) return undefined;
-  const [, file, token, rest] = /^(file\/)?bot([^/]+)\/(.+)$/s.exec(String(params["*"])) ?? [];
-  const tenantId = await auth.authenticate(String(params.tenantId), "telegram-token", token ?? "");
-  if (tenantId === undefined || rest === undefined) return undefined;
-  return { tenantId, target: file === undefined ? { kind: "method", method: rest } : { kind: "file", path: rest } };
-}
-
-async function answer(
-  gateway: Gateway,
-  tenantId: TenantId,
-  methodName: string,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Promise<FastifyReply> {
-  const method = findBotApiMethod(methodName);
-  if (method === undefined) return refuse(reply, 403, "Forbidden: the method is unknown to this gateway");
-  switch (method.rule) {
-    case "absorb":
-      return reply.send({ ok: true, result: true });
-    case "fixed":
-      return reply.send({ ok: true, result: fixedResult(method.name) });
-    case "getMe":
-      return sendReply(reply, await gateway.getMe());
-    case "conflict":
-      return refuse(reply, 409, "Conflict: updates arrive by webhook here; getUpdates is not available");
-    case "refuse":
-      request.log.info({ tenantId, method: method.name }, "Bot API method refused");
-      return refuse(reply, 403, `Forbidden: ${method.name} is not available here`);
-    case "pass":
-      return forward(gateway, tenantId, method.name, request, reply);
-    default:
-      return assertNever(method.rule);
+  async function answerTo(request: IncomingMessage, response: ServerResponse, about: About): Promise<Answer> {
+    const address = readAddress(request.url ?? "");
+    if (address === "malformed") return refusal(400, "Bad Request: the path is malformed");
+    const tenantId = address && (await deps.auth.authenticate(address.tenantId, "telegram-token", address.token));
+    // The rest of the body is not waited for: the connection ends with the refusal.
+    if (address === undefined || tenantId === undefined) return refusal(401, "Unauthorized", { connection: "close" });
+    const exchange = { request, response, tenantId, about };
+    return address.isFile ? fetchFile(exchange, address.rest) : answer(exchange, address);
   }
-}
 
-async function forward(
-  { deps, upstream }: Gateway,
-  tenantId: TenantId,
-  method: string,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): Promise<FastifyReply> {
-  const call = await readBotApiRequest({
-    query: request.raw.url?.split("?", 2)[1] ?? "",
-    contentType: request.headers["content-type"],
-    body: request.body instanceof Readable ? request.body : undefined,
-  });
-  const claims = claimsOf(call.params);
-  if (claims.length === 0) return refuse(reply, 400, "Bad Request: chat_id is empty");
-  const foreign = await findForeignClaim(deps, tenantId, claims);
-  if (foreign !== undefined) {
-    request.log.warn(
-      { tenantId, method, field: foreign.field },
-      "Bot API call names something that is not the tenant's",
+  async function answer(exchange: Exchange, { rest, query }: Address): Promise<Answer> {
+    const { tenantId, about } = exchange;
+    const method = findBotApiMethod(rest);
+    if (method === undefined) return refusal(403, "Forbidden: the method is unknown to this gateway");
+    switch (method.rule) {
+      case "absorb":
+        return json(200, { ok: true, result: true });
+      case "fixed":
+        return json(200, { ok: true, result: fixedResult(method.name) });
+      case "getMe":
+        return toAnswer(await getMe());
+      case "conflict":
+        return refusal(409, "Conflict: updates arrive by webhook here; getUpdates is not available");
+      case "refuse":
+        deps.log.info({ ...about, tenantId, method: method.name }, "Bot API method refused");
+        return refusal(403, `Forbidden: ${method.name} is not available here`);
+      case "pass":
+        return forward(exchange, method, query);
+      default:
+        return assertNever(method);
+    }
+  }
+
+  async function forward(
+    { request, response, tenantId, about }: Exchange,
+    method: Extract<BotApiMethod, { rule: "pass" }>,
+    query: string,
+  ): Promise<Answer> {
+    const contentType = request.headers["content-type"];
+    const content = await readBotApiRequest({ query, contentType, body: hasBody(request) ? request : undefined });
+    try {
+      const outcome = await call({
+        tenantId,
+        method,
+        request: content,
+        signal: untilClientLeaves(response),
+        onUnlearnt: (error) =>
+          deps.log.error({ ...about, tenantId, error }, "a reply of Telegram's was not learnt from"),
+      });
+      switch (outcome.kind) {
+        case "answered":
+          return toAnswer(outcome.reply);
+        case "shed":
+          return json(200, { ok: true, result: true });
+        case "incomplete":
+          return refusal(400, `Bad Request: ${outcome.field} is empty`);
+        case "foreign":
+          deps.log.warn(
+            { ...about, tenantId, method: method.name, field: outcome.field },
+            "Bot API call names something that is not the tenant's",
+          );
+          return refusal(403, `Forbidden: ${outcome.field} does not belong to this bot's chat`);
+        case "too-many":
+          return refusalForNow(outcome.retryAfterSeconds);
+        default:
+          return assertNever(outcome);
+      }
+    } finally {
+      content.upload?.discard();
+    }
+  }
+
+  async function fetchFile({ tenantId, response }: Exchange, path: string): Promise<Answer> {
+    const isPlain = path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+    if (!isPlain || !(await deps.ownsId(tenantId, "file-path", path))) return refusal(404, "Not Found");
+    const signal = untilClientLeaves(response);
+    return reachTelegram(() => upstream.download(path, signal));
+  }
+
+  function explain(error: unknown, request: IncomingMessage, response: ServerResponse, about: About): Answer {
+    // What the caller still sends is let through to nowhere, so that it gets to read the answer.
+    request.resume();
+    if (response.destroyed) {
+      deps.log.info(about, "Bot API call given up by its caller");
+      return refusal(400, "Bad Request: the call was given up");
+    }
+    if (error instanceof UsageError) {
+      return error.code === "too-large"
+        ? refusal(413, error.message, { connection: "close" })
+        : refusal(400, `Bad Request: ${error.message}`);
+    }
+    if (error instanceof UpstreamError) {
+      deps.log.warn({ ...about, error }, "Bot API call failed");
+      if (error.code === "telegram-file-gone") return refusal(404, "Not Found");
+      return refusal(502, `Bad Gateway: ${error.message}`);
+    }
+    deps.log.error({ ...about, error }, "Bot API gateway failed");
+    return refusal(500, "Internal Server Error");
+  }
+
+  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const requestId = randomUUID();
+    const about = { requestId, route: ROUTE };
+    const { status, headers, body } = await answerTo(request, response, about).catch((error: unknown) =>
+      explain(error, request, response, about),
     );
-    return refuse(reply, 403, `Forbidden: ${foreign.field} does not belong to this bot's chat`);
+    if (typeof body === "string") {
+      const length = Buffer.byteLength(body);
+      // One write with the head; a buffer would be a second.
+      response.writeHead(status, { ...headers, "content-length": length, "x-request-id": requestId }).end(body);
+      return;
+    }
+    response.writeHead(status, { ...headers, "x-request-id": requestId });
+    await pipeline(body, response).catch((error: unknown) => {
+      // The head has left: all that can still be said is that the file is not whole.
+      deps.log.warn({ ...about, error }, "a file of Telegram's broke off");
+      response.destroy();
+    });
   }
-  const answered = await reachTelegram(() => upstream.call(method, call));
-  await rememberGranted(deps, tenantId, answered, request);
-  return sendReply(reply, answered);
+
+  return {
+    matches: (request) => PREFIX.test(request.url ?? ""),
+    serve: (request, response) => void serve(request, response),
+    close: () => upstream.close(),
+  };
 }
 
-/** The call has taken effect by now: failing it would make the runtime repeat it, so a failure here costs only the ids. */
-async function rememberGranted(
-  deps: BotApiGatewayDeps,
-  tenantId: TenantId,
-  { status, body }: UpstreamReply,
-  request: FastifyRequest,
-): Promise<void> {
-  const ids = status === 200 ? idsGranted(body.toString()) : [];
-  if (ids.length === 0) return;
+/** Undefined for a path that leads nowhere. */
+function readAddress(url: string): Address | "malformed" | undefined {
+  const [, tenantId = "", file, token = "", rest = "", query = ""] = ADDRESS.exec(url) ?? [];
+  if (rest === "") return isDecodable(url) ? undefined : "malformed";
   try {
-    await deps.rememberIds(tenantId, ids);
+    return {
+      tenantId: decodeURIComponent(tenantId),
+      isFile: file !== undefined,
+      token: decodeURIComponent(token),
+      rest: decodeURIComponent(rest),
+      query,
+    };
   } catch (error) {
-    request.log.error({ tenantId, err: error }, "ids granted by Telegram were not remembered");
+    if (error instanceof URIError) return "malformed";
+    throw error;
   }
 }
 
-/** The first claim that is not the tenant's. A tenant without a chat owns nothing. */
-async function findForeignClaim(
-  deps: BotApiGatewayDeps,
-  tenantId: TenantId,
-  claims: Claim[],
-): Promise<Claim | undefined> {
-  const chat = await deps.tenantChat(tenantId);
-  for (const claim of claims) {
-    if (chat === undefined || !(await isOwnClaim(deps, tenantId, claim, chat))) return claim;
+function isDecodable(url: string): boolean {
+  try {
+    return decodeURIComponent(url) !== "";
+  } catch (error) {
+    if (error instanceof URIError) return false;
+    throw error;
   }
-  return undefined;
 }
 
-async function isOwnClaim(
-  deps: BotApiGatewayDeps,
-  tenantId: TenantId,
-  claim: Claim,
-  chat: TenantChat,
-): Promise<boolean> {
-  if (claim.kind === "unknown") return false;
-  if (claim.kind === "chat" || claim.kind === "user") return isOwnChatClaim(claim, chat);
-  return typeof claim.value === "string" && (await deps.ownsId(tenantId, claim.kind, claim.value));
+function hasBody({ method, headers }: IncomingMessage): boolean {
+  const isAnnounced = headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+  return isAnnounced && method !== "GET" && method !== "HEAD";
 }
 
-async function sendFile(
-  { deps, upstream }: Gateway,
-  tenantId: TenantId,
-  path: string,
-  reply: FastifyReply,
-): Promise<FastifyReply> {
-  if (!(await deps.ownsId(tenantId, "file-path", path))) return refuse(reply, 404, "Not Found");
-  const file = await reachTelegram(() => upstream.download(path));
-  return reply.code(file.status).headers(file.headers).send(file.body);
+/** Aborts when the caller hangs up before it has its answer: what it no longer waits for is not worth going on with. */
+function untilClientLeaves(response: ServerResponse): AbortSignal {
+  const left = new AbortController();
+  response.once("close", () => {
+    if (!response.writableFinished) left.abort();
+  });
+  return left.signal;
 }
 
-/** Everything that goes wrong between us and Telegram is one failure, which a runtime may retry. */
+async function askIdentity(upstream: BotApiUpstream): Promise<UpstreamReply> {
+  const reply = await reachTelegram(() => upstream.call("getMe", { params: new Map(), upload: undefined }));
+  if (reply.status === 200) return reply;
+  throw new UpstreamError("telegram-refused", `Telegram answered getMe with ${reply.status}`, {
+    service: "telegram",
+    retryable: true,
+  });
+}
+
+/** What goes wrong between us and Telegram is one failure, which a runtime may retry; what is wrong with an upload is the caller's. */
 async function reachTelegram<Result>(attempt: () => Promise<Result>): Promise<Result> {
   try {
     return await attempt();
   } catch (cause) {
-    if (cause instanceof UpstreamError) throw cause;
+    if (cause instanceof UpstreamError || cause instanceof UsageError) throw cause;
     throw new UpstreamError("telegram-unreachable", "Telegram can't be reached", {
       service: "telegram",
       retryable: true,
@@ -201,49 +247,21 @@ async function reachTelegram<Result>(attempt: () => Promise<Result>): Promise<Re
   }
 }
 
-/** The bot's identity, asked for once by however many callers, and again an hour later. A failure is not kept. */
-function cacheGetMe(upstream: BotApiUpstream, clock: Clock): () => Promise<UpstreamReply> {
-  let cached: { expiresAt: number; reply: Promise<UpstreamReply> } | undefined;
-
-  async function ask(): Promise<UpstreamReply> {
-    const reply = await reachTelegram(() => upstream.call("getMe", { params: new Map(), files: new Map() }));
-    if (reply.status === 200) return reply;
-    throw new UpstreamError("telegram-refused", `Telegram answered getMe with ${reply.status}`, {
-      service: "telegram",
-      retryable: true,
-    });
-  }
-
-  return () => {
-    const now = clock.now().getTime();
-    if (cached !== undefined && cached.expiresAt > now) return cached.reply;
-    const entry = { expiresAt: now + GET_ME_CACHE_MS, reply: ask() };
-    cached = entry;
-    entry.reply.catch(() => {
-      if (cached === entry) cached = undefined;
-    });
-    return entry.reply;
-  };
+/** The text has a length of its own here: what was not UTF-8 is not passed on byte by byte. */
+function toAnswer({ status, headers, body }: UpstreamReply): Answer {
+  return { status, headers, body: body.toString() };
 }
 
-function sendReply(reply: FastifyReply, { status, headers, body }: UpstreamReply): FastifyReply {
-  return reply.code(status).headers(headers).send(body);
+function json(status: number, content: object, headers: Headers = {}): Answer {
+  return { status, headers: { ...JSON_TYPE, ...headers }, body: JSON.stringify(content) };
 }
 
-function refuse(reply: FastifyReply, status: number, description: string): FastifyReply {
-  return reply.code(status).send({ ok: false, error_code: status, description });
+function refusal(status: number, description: string, headers?: Headers): Answer {
+  return json(status, { ok: false, error_code: status, description }, headers);
 }
 
-function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (error instanceof UsageError) {
-    const isTooLarge = error.code === "too-large";
-    if (isTooLarge) return refuse(reply.header("connection", "close"), 413, error.message);
-    return refuse(reply, 400, `Bad Request: ${error.message}`);
-  }
-  if (error instanceof UpstreamError) {
-    request.log.warn({ err: error }, "Bot API call failed");
-    return refuse(reply, 502, `Bad Gateway: ${error.message}`);
-  }
-  request.log.error({ err: error }, "Bot API gateway failed");
-  return refuse(reply, 500, "Internal Server Error");
+function refusalForNow(retryAfterSeconds: number): Answer {
+  const description = `Too Many Requests: retry after ${retryAfterSeconds}`;
+  const parameters = { retry_after: retryAfterSeconds };
+  return json(429, { ok: false, error_code: 429, description, parameters }, { "retry-after": retryAfterSeconds });
 }

@@ -4,25 +4,66 @@
  */
 export type BotApiRule = "absorb" | "fixed" | "getMe" | "conflict" | "pass" | "refuse";
 
-export type BotApiMethod = { name: string; rule: BotApiRule };
+/**
+ * How a call counts: a `message` against its chat and the bot, another `call` against the bot alone, an `action` against
+ * nothing, which is why it is left out when there is no room.
+ */
+export type BotApiPace = "message" | "call" | "action";
 
-/** Every method of Bot API 10.1. A method that a later version adds is refused until it is listed here. */
-const METHODS_BY_RULE: Record<BotApiRule, string> = {
-  getMe: "getMe",
-  conflict: "getUpdates",
-  // They would change the one bot that all tenants share; a runtime that is refused them goes into a restart loop.
-  absorb: `setWebhook deleteWebhook logOut close setMyCommands deleteMyCommands setMyName setMyDescription setMyShortDescription
-    setMyProfilePhoto removeMyProfilePhoto setChatMenuButton setMyDefaultAdministratorRights`,
-  fixed: "getWebhookInfo getMyCommands getMyName getMyDescription getMyShortDescription getChatMenuButton",
-  pass: `sendMessage sendMessageDraft sendRichMessage sendRichMessageDraft sendPhoto sendLivePhoto sendAudio sendDocument sendVideo
-    sendAnimation sendVoice sendVideoNote sendMediaGroup sendSticker sendLocation sendVenue sendContact sendPoll sendDice sendChatAction
-    forwardMessage forwardMessages copyMessage copyMessages setMessageReaction
-    editMessageText editMessageCaption editMessageMedia editMessageLiveLocation stopMessageLiveLocation editMessageReplyMarkup stopPoll
-    deleteMessage deleteMessages pinChatMessage unpinChatMessage unpinAllChatMessages
-    answerCallbackQuery answerInlineQuery getFile getChat getChatMember getUserProfilePhotos
-    createForumTopic editForumTopic closeForumTopic reopenForumTopic deleteForumTopic unpinAllForumTopicMessages`,
-  // Groups and channels, business accounts, gifts, payments, games, stories, sticker sets and managed bots are no part of the service.
-  refuse: `sendPaidMedia sendChecklist editMessageChecklist sendInvoice createInvoiceLink sendGame setGameScore getGameHighScores sendGift
+type Treatment =
+  | { rule: Exclude<BotApiRule, "pass"> }
+  /** A call must name at least one field of each group of `names`; whatever else it names must be the tenant's as well. */
+  | { rule: "pass"; pace: BotApiPace; names: readonly (readonly string[])[] };
+
+export type BotApiMethod = Treatment & { name: string };
+
+const MESSAGE = { rule: "pass", pace: "message" } as const;
+const CALL = { rule: "pass", pace: "call" } as const;
+
+/** Every method of Bot API 10.1, by its documentation. A method that a later version adds is refused until it is listed here. */
+const TABLE: readonly (Treatment & { methods: string })[] = [
+  { rule: "getMe", methods: "getMe" },
+  { rule: "conflict", methods: "getUpdates" },
+  {
+    // They would change the one bot that all tenants share; a runtime that is refused them goes into a restart loop.
+    rule: "absorb",
+    methods: `setWebhook deleteWebhook logOut close setMyCommands deleteMyCommands setMyName setMyDescription setMyShortDescription
+      setMyProfilePhoto removeMyProfilePhoto setChatMenuButton setMyDefaultAdministratorRights`,
+  },
+  {
+    rule: "fixed",
+    methods: "getWebhookInfo getMyCommands getMyName getMyDescription getMyShortDescription getChatMenuButton",
+  },
+  {
+    ...MESSAGE,
+    names: [["chat_id"]],
+    methods: `sendMessage sendMessageDraft sendRichMessage sendRichMessageDraft sendPhoto sendLivePhoto sendAudio sendDocument sendVideo
+      sendAnimation sendVoice sendVideoNote sendMediaGroup sendSticker sendLocation sendVenue sendContact sendPoll sendDice
+      setMessageReaction stopPoll deleteMessage deleteMessages pinChatMessage unpinChatMessage unpinAllChatMessages
+      createForumTopic editForumTopic closeForumTopic reopenForumTopic deleteForumTopic unpinAllForumTopicMessages`,
+  },
+  {
+    ...MESSAGE,
+    names: [["chat_id"], ["from_chat_id"]],
+    methods: "forwardMessage forwardMessages copyMessage copyMessages",
+  },
+  {
+    ...MESSAGE,
+    names: [["chat_id", "inline_message_id"]],
+    methods: `editMessageText editMessageCaption editMessageMedia editMessageLiveLocation stopMessageLiveLocation
+      editMessageReplyMarkup`,
+  },
+  { rule: "pass", pace: "action", names: [["chat_id"]], methods: "sendChatAction" },
+  { ...CALL, names: [["chat_id"]], methods: "getChat" },
+  { ...CALL, names: [["chat_id"], ["user_id"]], methods: "getChatMember" },
+  { ...CALL, names: [["user_id"]], methods: "getUserProfilePhotos" },
+  { ...CALL, names: [["file_id"]], methods: "getFile" },
+  { ...CALL, names: [["callback_query_id"]], methods: "answerCallbackQuery" },
+  { ...CALL, names: [["inline_query_id"]], methods: "answerInlineQuery" },
+  {
+    // Groups and channels, business accounts, gifts, payments, games, stories, sticker sets and managed bots are no part of the service.
+    rule: "refuse",
+    methods: `sendPaidMedia sendChecklist editMessageChecklist sendInvoice createInvoiceLink sendGame setGameScore getGameHighScores sendGift
     giftPremiumSubscription getAvailableGifts getUserGifts getChatGifts getUserProfileAudios setUserEmojiStatus getUserPersonalChatMessages
     banChatMember unbanChatMember restrictChatMember promoteChatMember setChatAdministratorCustomTitle setChatMemberTag banChatSenderChat
     unbanChatSenderChat setChatPermissions exportChatInviteLink createChatInviteLink editChatInviteLink createChatSubscriptionInviteLink
@@ -41,12 +82,13 @@ const METHODS_BY_RULE: Record<BotApiRule, string> = {
     setStickerMaskPosition setStickerSetTitle setStickerSetThumbnail setCustomEmojiStickerSetThumbnail deleteStickerSet
     answerShippingQuery answerPreCheckoutQuery getMyStarBalance getStarTransactions refundStarPayment editUserStarSubscription
     setPassportDataErrors`,
-};
+  },
+];
 
 const METHODS = new Map<string, BotApiMethod>(
-  methodsOf("getMe")
-    .concat(methodsOf("conflict"), methodsOf("absorb"), methodsOf("fixed"), methodsOf("pass"), methodsOf("refuse"))
-    .map((method) => [method.name.toLowerCase(), method]),
+  TABLE.flatMap(({ methods, ...rest }) =>
+    methods.split(/\s+/).map((name): [string, BotApiMethod] => [name.toLowerCase(), { ...rest, name }]),
+  ),
 );
 
 /** The method in Telegram's own spelling and its rule. Telegram takes method names in any case, so the look-up does too. */
@@ -76,8 +118,4 @@ export function fixedResult(name: string): unknown {
     default:
       throw new Error(`No fixed result for ${name}`);
   }
-}
-
-function methodsOf(rule: BotApiRule): BotApiMethod[] {
-  return METHODS_BY_RULE[rule].split(/\s+/).map((name) => ({ name, rule }));
 }

@@ -30,6 +30,17 @@ test("identifying fields are found at any depth (F93)", () => {
   );
 });
 
+test("what hangs in lists and lists of lists is found as well", () => {
+  assert.deepEqual(
+    claimed({
+      photo: ["AgAC", "https://x/y.jpg"],
+      blocks: [[{ type: "photo", photo: { media: "BQAC", thumbnail: "CQAC" } }]],
+      reply_markup: { inline_keyboard: [[{ text: "x", login_url: { url: "https://x" }, user_ids: [333] }]] },
+    }),
+    ['photo file "AgAC"', 'media file "BQAC"', 'thumbnail file "CQAC"', "user_ids user 333"],
+  );
+});
+
 test("a field that looks like an id, and that nobody has classified, is claimed as unknown", () => {
   assert.deepEqual(claimed({ guest_query_id: "q" }), ['guest_query_id unknown "q"']);
 });

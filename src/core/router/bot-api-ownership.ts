@@ -67,9 +67,9 @@ export function idsGranted(replyText: string): { kind: "file" | "file-path"; id:
 }
 
 function collect(field: string, value: Json, claims: Claim[]): void {
-  const kind = kindOf(field, value);
-  if (kind !== undefined && value !== null) {
-    for (const item of Array.isArray(value) ? value : [value]) claims.push({ field, kind, value: item });
+  for (const item of Array.isArray(value) ? value : [value]) {
+    const kind = kindOf(field, item);
+    if (kind !== undefined && item !== null) claims.push({ field, kind, value: item });
   }
   // A mention carries a whole user, and names it by `id`.
   if ((field === "user" || field === "chat") && isObject(value) && value["id"] !== undefined) {

@@ -1,16 +1,21 @@
-import type { File } from "node:buffer";
 import type { Readable } from "node:stream";
-import { FormData, Response } from "undici";
 import { UsageError } from "../platform/errors.ts";
+import { type Form, type FormFile, readForm, writeForm } from "./bot-api-form.ts";
 import { type Json, parseStrictJson } from "./bot-api-json.ts";
 
 /** One Bot API call, read once: what is checked is what is sent, since it is written anew from here. */
-export type BotApiRequest = { params: Map<string, Json>; files: Map<string, File> };
+export type BotApiRequest = {
+  params: Map<string, Json>;
+  /** Files that are still on their way here; undefined for calls that can't have any. */
+  upload: Pick<Form, "files" | "discard"> | undefined;
+};
+
+type Params = BotApiRequest["params"];
 
 const MAX_BODY_BYTES = 1024 * 1024;
-/** The hosted Bot API takes files of up to 50 MB; the rest of the form comes on top. */
-const MAX_FORM_BYTES = 51 * 1024 * 1024;
+const MAX_BODY_MS = 60_000;
 const PARAM_NAME = /^[a-z][a-z0-9_]*$/;
+const FILE_NAME = /^[\w.-]{1,128}$/;
 
 /** Texts for people. Telegram never parses them, so one that happens to look like JSON stays a text. */
 const FREE_TEXT = new Set(
@@ -18,71 +23,87 @@ const FREE_TEXT = new Set(
   callback_data url`.split(/\s+/),
 );
 
-/** Reads a call from its query string and body (JSON, urlencoded or multipart). Throws UsageError; code `too-large` for a body over the limit. */
+/**
+ * Reads a call from its query string and body: JSON, urlencoded, or multipart up to the first file. Throws UsageError; code
+ * `too-large` for a body over the limit.
+ */
 export async function readBotApiRequest(source: {
   query: string;
   contentType: string | undefined;
   body: Readable | undefined;
 }): Promise<BotApiRequest> {
-  const request: BotApiRequest = { params: new Map(), files: new Map() };
-  addPairs(request, new URLSearchParams(source.query));
-  if (source.body === undefined) return request;
+  const params: Params = new Map();
+  addPairs(params, new URLSearchParams(source.query));
+  const { body, contentType = "" } = source;
+  if (body === undefined) return { params, upload: undefined };
 
-  const type = source.contentType?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  const isForm = type === "multipart/form-data";
-  const bytes = await readAtMost(source.body, isForm ? MAX_FORM_BYTES : MAX_BODY_BYTES);
-  if (bytes.length === 0) return request;
-  if (isForm) addPairs(request, await parseForm(bytes, source.contentType ?? ""));
-  else if (type === "application/x-www-form-urlencoded") addPairs(request, new URLSearchParams(decodeUtf8(bytes)));
-  else if (type === "application/json") addJson(request, parseStrictJson(decodeUtf8(bytes)));
+  const type = contentType.split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  if (type === "multipart/form-data") return readFormRequest(params, body, contentType);
+  const bytes = await readAtMost(body, MAX_BODY_BYTES);
+  if (bytes.length === 0) return { params, upload: undefined };
+  refuseOtherCharsets(contentType);
+  if (type === "application/json") addJson(params, parseStrictJson(decodeUtf8(bytes)));
+  else if (type === "application/x-www-form-urlencoded") addPairs(params, new URLSearchParams(decodeUtf8(bytes)));
   else throw new UsageError("unsupported-type", "the body must be JSON, urlencoded or multipart");
-  return request;
+  return { params, upload: undefined };
+}
+
+async function readFormRequest(params: Params, body: Readable, contentType: string): Promise<BotApiRequest> {
+  const form = await readForm(body, contentType);
+  try {
+    addPairs(params, form.fields);
+  } catch (error) {
+    form.discard();
+    throw error;
+  }
+  return { params, upload: { files: checkFiles(params, form.files), discard: form.discard } };
 }
 
 /** The body to send upstream, and its type. */
-export async function writeBotApiRequest({ params, files }: BotApiRequest): Promise<{
-  body: string | Buffer;
+export function writeBotApiRequest({ params, upload }: BotApiRequest): {
+  body: string | Readable;
   contentType: string;
-}> {
-  if (files.size === 0) return { body: JSON.stringify(Object.fromEntries(params)), contentType: "application/json" };
-  const form = new FormData();
-  for (const [name, value] of params) form.set(name, typeof value === "string" ? value : JSON.stringify(value));
-  for (const [name, file] of files) form.set(name, file, file.name);
-  // undici 8.12.4 never finishes a request whose body is a FormData, so the form is encoded first.
-  const encoded = new Response(form);
-  const contentType = encoded.headers.get("content-type") ?? "multipart/form-data";
-  return { body: Buffer.from(await encoded.arrayBuffer()), contentType };
+} {
+  if (upload === undefined)
+    return { body: JSON.stringify(Object.fromEntries(params)), contentType: "application/json" };
+  const fields = [...params].map(([name, value]): [string, string] => [
+    name,
+    typeof value === "string" ? value : JSON.stringify(value),
+  ]);
+  return writeForm(fields, upload.files);
 }
 
-function addJson(request: BotApiRequest, value: Json): void {
+/** Only params are checked for whom they name, so that no file may stand for one. */
+async function* checkFiles(params: Params, files: AsyncIterable<FormFile>): AsyncGenerator<FormFile> {
+  const names = new Set(params.keys());
+  for await (const file of files) {
+    if (!FILE_NAME.test(file.name) || /_ids?$/.test(file.name))
+      throw new UsageError("malformed-parameter", "a file has a name that it can't have");
+    refuseRepeated(names, file.name);
+    names.add(file.name);
+    yield file;
+  }
+}
+
+function addJson(params: Params, value: Json): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new UsageError("malformed-json", "the body must be a JSON object");
   }
-  for (const [name, field] of Object.entries(value)) addParam(request, name, field);
+  for (const [name, field] of Object.entries(value)) addParam(params, name, field);
 }
 
-function addPairs(request: BotApiRequest, pairs: Iterable<[string, string | File]>): void {
-  for (const [name, value] of pairs) {
-    if (typeof value === "string") addParam(request, name, value);
-    else addFile(request, name, value);
-  }
+function addPairs(params: Params, pairs: Iterable<[string, string]>): void {
+  for (const [name, value] of pairs) addParam(params, name, value);
 }
 
-function addFile(request: BotApiRequest, name: string, file: File): void {
-  // Only params are checked for whom they name.
-  if (/_ids?$/.test(name)) throw new UsageError("malformed-parameter", `${name} can't be a file`);
-  refuseRepeated(request, name);
-  request.files.set(name, file);
-}
-
-function addParam(request: BotApiRequest, name: string, value: Json): void {
+function addParam(params: Params, name: string, value: Json): void {
   if (!PARAM_NAME.test(name)) throw new UsageError("malformed-parameter", "a parameter has a malformed name");
-  refuseRepeated(request, name);
-  if (value !== null) request.params.set(name, structured(name, value));
+  refuseRepeated(params, name);
+  if (value !== null) params.set(name, structured(name, value));
 }
 
-function refuseRepeated({ params, files }: BotApiRequest, name: string): void {
-  if (params.has(name) || files.has(name)) throw new UsageError("repeated-key", `the parameter ${name} is repeated`);
+function refuseRepeated(names: { has(name: string): boolean }, name: string): void {
+  if (names.has(name)) throw new UsageError("repeated-key", `the parameter ${name} is repeated`);
 }
 
 /** Telegram takes objects and arrays as strings of JSON too: they are parsed, so that what they name is checked like anything else. */
@@ -91,12 +112,11 @@ function structured(name: string, value: Json): Json {
   return parseStrictJson(value);
 }
 
-async function parseForm(bytes: Buffer, contentType: string): Promise<Iterable<[string, string | File]>> {
-  try {
-    return await new Response(bytes, { headers: { "content-type": contentType } }).formData();
-  } catch (cause) {
-    throw new UsageError("malformed-form", "can't parse the multipart form", { cause });
-  }
+/** Telegram reads UTF-8 whatever is announced: what would mean something else in another charset is not guessed at. */
+function refuseOtherCharsets(contentType: string): void {
+  const [, charset] = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(contentType) ?? [];
+  if (charset !== undefined && !/^(utf-?8|us-ascii)$/i.test(charset))
+    throw new UsageError("unsupported-charset", "the body must be UTF-8");
 }
 
 function decodeUtf8(bytes: Buffer): string {
@@ -107,14 +127,30 @@ function decodeUtf8(bytes: Buffer): string {
   }
 }
 
-async function readAtMost(stream: Readable, maxBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of stream) {
-    const bytes = Buffer.from(chunk);
-    size += bytes.length;
-    if (size > maxBytes) throw new UsageError("too-large", "Request Entity Too Large");
-    chunks.push(bytes);
-  }
-  return Buffer.concat(chunks);
+function readAtMost(stream: Readable, maxBytes: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const late = setTimeout(() => stream.destroy(), MAX_BODY_MS);
+    const take = (chunk: Buffer) => {
+      size += chunk.length;
+      chunks.push(chunk);
+      // Not closed: that would take the connection with it, and the refusal with the connection.
+      if (size > maxBytes) fail(new UsageError("too-large", "Request Entity Too Large"));
+    };
+    const finish = () => {
+      stopListening();
+      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks));
+    };
+    const fail = (error: Error) => {
+      stopListening();
+      reject(error);
+    };
+    const cutOff = () => fail(new UsageError("cut-off", "the body ended early"));
+    function stopListening(): void {
+      clearTimeout(late);
+      stream.off("data", take).off("end", finish).off("error", fail).off("close", cutOff);
+    }
+    stream.on("data", take).on("end", finish).on("error", fail).on("close", cutOff);
+  });
 }

@@ -33,6 +33,13 @@ test("an active tenant's update is delivered to its runtime", () => {
   assert.deepEqual(decide(active), { kind: "deliver", address: "http://127.0.0.1:1" });
 });
 
+test("what others say to a business account or beside a guest bot never reaches their own assistant", () => {
+  for (const kind of ["business_message", "edited_business_message", "deleted_business_messages", "guest_message"]) {
+    const foreign = update({ [kind]: { text: "/start tok", from: { id: 42 }, chat: { id: 42, type: "private" } } });
+    assert.equal(decide({ ...active, update: foreign }).kind, "ignore", kind);
+  }
+});
+
 test("/start with a token links, whatever the chat's state", () => {
   const start = update({ message: { text: "/start tok", from: { id: 42 }, chat: { id: 42, type: "private" } } });
   assert.deepEqual(decide({ ...active, update: start, tenant: undefined }), { kind: "link", token: "tok" });

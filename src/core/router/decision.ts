@@ -42,12 +42,16 @@ const STALE_MS = 10 * 60_000;
 /** Kinds behind which somebody sits and waits. */
 const SPOKEN = new Set(["message", "edited_message", "callback_query"]);
 
+const FOREIGN = /business_message|^guest_message$/;
+
 /** The first rule that applies decides. A pure function: acting on the verdict is its caller's part. */
 export function decide(facts: DecisionFacts): Verdict {
   const { update, tenant } = facts;
   const isPrivate =
     update.chatType === "private" || (update.chatType === undefined && (update.chatId ?? update.userId ?? 0) > 0);
   if (update.startPayload !== undefined && isPrivate) return { kind: "link", token: update.startPayload };
+  // Their chat is one between other people, of whom any may be a subscriber: whose message it is, a chat id doesn't tell.
+  if (FOREIGN.test(update.kind)) return { kind: "ignore", reason: "business and guest chats are not served" };
   // Before "chat unknown": no group is ever linked, so that every one of them is unknown.
   if (!isPrivate) {
     return update.kind === "message"

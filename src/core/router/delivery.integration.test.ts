@@ -181,3 +181,38 @@ test("neither messages nor secrets nor addresses with tokens are logged (F90, F9
   for (const secret of ["something private", "secret-of-7", "real-bot-token"])
     assert.ok(!logged.includes(secret), secret);
 });
+
+test("a daemon that takes a lane over goes by the rate limit's verdict that is on the row (F28)", async (t) => {
+  const ctx = await setUp(t);
+  const runtime = await startRuntime(t);
+  runtime.state.answer = answerWith(503);
+  await ctx.addTenant(7, runtime.url);
+  const first = await ctx.route({ rateLimitPerMinute: 1 });
+  await first.acceptor.accept(message(1, 7));
+  await first.acceptor.accept(message(2, 7));
+  const verdicts = "SELECT within_limit FROM telegram_updates ORDER BY seq";
+  await until(async () => (await ctx.pool.query(verdicts)).rows[0].within_limit === true, "the verdict is on the row");
+  await first.router.stop();
+  runtime.state.answer = accept;
+  await ctx.pool.query("UPDATE telegram_updates SET within_limit = false WHERE update_id = 2");
+  // Counted anew, the first would use up the limit; counted at all, the second would be let through.
+  await ctx.route({ rateLimitPerMinute: 1 });
+  await ctx.untilOutcome(2, "dropped");
+  assert.deepEqual(await ctx.outcomes(), { 1: "delivered", 2: "dropped" });
+});
+
+test("while a runtime is being woken its chat shows typing, and the update goes to it when it is up (F10, F54)", async (t) => {
+  const ctx = await setUp(t);
+  const runtime = await startRuntime(t);
+  runtime.state.answer = answerWith(503);
+  await ctx.addTenant(7, runtime.url);
+  const { acceptor } = await ctx.route();
+  await acceptor.accept(message(1, 7));
+  const typing = await ctx.telegram.waitFor((call) => call.method === "sendChatAction");
+  assert.deepEqual(typing.params, { chat_id: 7, action: "typing" });
+  const { rows } = await ctx.pool.query("SELECT task_identifier FROM graphile_worker.jobs");
+  assert.deepEqual(rows, [{ task_identifier: "tenant.converge" }]);
+  runtime.state.answer = accept;
+  await ctx.untilOutcome(1, "delivered");
+  assert.deepEqual(ctx.telegram.messages(7), []);
+});

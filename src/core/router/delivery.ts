@@ -1,5 +1,6 @@
 import { Agent } from "undici";
 import { errorMessage } from "../platform/errors.ts";
+import { exchange } from "../platform/exchange.ts";
 
 /** What the runtime said to one try. */
 export type DeliveryResult =
@@ -25,7 +26,8 @@ export type Delivery = {
 /** One pool of connections for each runtime, so that a dead one holds up nobody else. */
 export function createDelivery(): Delivery {
   const agent = new Agent({
-    connections: 4,
+    // A tenant has one lane, and a lane one update in flight.
+    connections: 1,
     connect: { timeout: CONNECT_TIMEOUT_MS },
     headersTimeout: ANSWER_TIMEOUT_MS,
     bodyTimeout: ANSWER_TIMEOUT_MS,
@@ -34,15 +36,9 @@ export function createDelivery(): Delivery {
   return {
     async post(address, secret, body) {
       try {
-        const response = await agent.request({
-          origin: address,
-          path: WEBHOOK_PATH,
-          method: "POST",
-          headers: { "content-type": "application/json", "x-telegram-bot-api-secret-token": secret },
-          body,
-        });
-        await response.body.dump();
-        return classify(response.statusCode, response.headers["x-openclaw-delivery-accepted"]);
+        const headers = { "content-type": "application/json", "x-telegram-bot-api-secret-token": secret };
+        const answer = await exchange(agent, { origin: address, path: WEBHOOK_PATH, method: "POST", headers, body });
+        return classify(answer.status, answer.headers["x-openclaw-delivery-accepted"]);
       } catch (error) {
         return { kind: "unavailable", reason: errorMessage(error) };
       }

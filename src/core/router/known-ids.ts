@@ -1,11 +1,17 @@
+import { createBatcher } from "../platform/batcher.ts";
 import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { TelegramIdKind } from "./bot-api-ownership.ts";
 
+/** A statement takes 65,535 parameters. */
+const BATCH_CALLS = 10;
+const MAX_IDS_OF_CALL = 1_000;
 const KEEP_MS = 30 * 24 * 3_600_000;
 
 export type KnownId = { kind: TelegramIdKind; id: string };
+
+type Seen = { tenantId: TenantId; ids: readonly KnownId[] };
 
 /** Remembers that a tenant has seen these ids; seeing one again keeps it longer. */
 export async function rememberIds(
@@ -13,13 +19,36 @@ export async function rememberIds(
   tenantId: TenantId,
   ids: readonly KnownId[],
 ): Promise<void> {
-  // One statement can't touch a row twice.
-  const distinct = [...new Map(ids.map((known) => [`${known.kind}:${known.id}`, known])).values()];
-  if (distinct.length === 0) return;
+  await rememberAll(ctx, [{ tenantId, ids }]);
+}
+
+/** Remembers ids as they come; those of calls that arrive together share a statement. */
+export function createIdMemory(ctx: { db: Db; clock: Clock }) {
+  const batcher = createBatcher<Seen, void>({
+    maxItems: BATCH_CALLS,
+    async run(seen) {
+      await rememberAll(ctx, seen);
+      return seen.map(() => undefined);
+    },
+  });
+  return (tenantId: TenantId, ids: readonly KnownId[]): Promise<void> => batcher.submit({ tenantId, ids });
+}
+
+async function rememberAll(ctx: { db: Db; clock: Clock }, seen: readonly Seen[]): Promise<void> {
+  const rows = seen.flatMap(({ tenantId, ids }) =>
+    ids
+      .slice(0, MAX_IDS_OF_CALL)
+      .filter(({ id }) => isStorable(id))
+      .map((known) => ({ tenantId, ...known })),
+  );
+  // One statement can't touch a row twice, and two that touch the same rows must do so in the same order.
+  const distinct = new Map(rows.map((row) => [`${row.tenantId} ${row.kind} ${row.id}`, row]));
+  if (distinct.size === 0) return;
   const seenAt = ctx.clock.now();
+  const values = [...distinct].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, row]) => ({ ...row, seenAt }));
   await ctx.db
     .insertInto("telegramKnownIds")
-    .values(distinct.map((known) => ({ tenantId, ...known, seenAt })))
+    .values(values)
     .onConflict((conflict) => conflict.columns(["tenantId", "kind", "id"]).doUpdateSet({ seenAt }))
     .execute();
 }

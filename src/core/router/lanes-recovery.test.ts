@@ -15,7 +15,7 @@ function setUp(change: Partial<LanesOptions>) {
   return createLanes({
     process: async () => delivered,
     finish: async () => true,
-    loadShards: async () => [],
+    findOpenLanes: async () => [],
     loadLane: async () => [],
     concurrency: 4,
     log: createLog("error", { write: () => undefined }),
@@ -27,10 +27,11 @@ test("a shard whose backlog can't be read is not held, so that it is opened agai
   let isDown = true;
   const done = Promise.withResolvers<number>();
   const lanes = setUp({
-    loadShards: async () => {
+    findOpenLanes: async () => {
       if (isDown) throw new Error("connection lost");
-      return [entry(1)];
+      return [{ shard: 0, lane: 1, updates: 1, newest: 1 }];
     },
+    loadLane: async () => [entry(1)],
     process: async ({ seq }) => {
       done.resolve(seq);
       return delivered;
@@ -38,7 +39,7 @@ test("a shard whose backlog can't be read is not held, so that it is opened agai
   });
   await assert.rejects(lanes.open([lease]));
   assert.deepEqual(lanes.held(), []);
-  assert.equal(lanes.offer(entry(2)), false);
+  assert.equal(lanes.holds(entry(2).shard), false);
   isDown = false;
   await lanes.open([lease]);
   assert.equal(await done.promise, 1);
@@ -82,7 +83,8 @@ test("a shard taken anew is not worked on before what was begun under the old le
       begun.push(seq);
       return begun.length === 1 ? first.promise : Promise.resolve(delivered);
     },
-    loadShards: async () => (begun.length === 0 ? [] : [entry(1)]),
+    findOpenLanes: async () => (begun.length === 0 ? [] : [{ shard: 0, lane: 1, updates: 1, newest: 1 }]),
+    loadLane: async () => (begun.length === 1 ? [entry(1)] : []),
   });
   await lanes.open([lease]);
   lanes.offer(entry(1));
@@ -104,7 +106,8 @@ test("an older update that turns up while a newer one is under way does not brin
       begun.push(seq);
       return begun.length === 1 ? first.promise : Promise.resolve(delivered);
     },
-    loadShards: async () => (begun.length === 0 ? [] : [entry(3), entry(4), entry(5)]),
+    findOpenLanes: async () => (begun.length === 0 ? [] : [{ shard: 0, lane: 1, updates: 3, newest: 5 }]),
+    loadLane: async () => (begun.length === 1 ? [entry(3), entry(4)] : []),
   });
   await lanes.open([lease]);
   lanes.offer(entry(5));

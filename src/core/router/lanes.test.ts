@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
 import { createLog } from "../platform/log.ts";
-import type { Entry } from "./inbox.ts";
+import type { Entry, OpenLane } from "./inbox.ts";
 import { createLanes, type LanesOptions, type Step } from "./lanes.ts";
 
 const log = createLog("error");
@@ -27,22 +27,25 @@ function setUp(change: Partial<LanesOptions> = {}, inbox: Entry[] = []) {
       done.push(seq);
       return true;
     },
-    loadShards: async (shards, perLane) => {
-      const taken = new Map<number, number>();
-      return open().filter(({ shard, lane }) => {
-        taken.set(lane, (taken.get(lane) ?? 0) + 1);
-        return shards.includes(shard) && (taken.get(lane) ?? 0) <= perLane;
-      });
-    },
-    loadLane: async (shard, lane, afterSeq, limit) =>
+    findOpenLanes: async (shards) => openLanes(open().filter(({ shard }) => shards.includes(shard))),
+    loadLane: async (shard, lane, limit) =>
       open()
-        .filter((candidate) => candidate.shard === shard && candidate.lane === lane && candidate.seq > afterSeq)
+        .filter((candidate) => candidate.shard === shard && candidate.lane === lane)
         .slice(0, limit),
     concurrency: 4,
     log,
     ...change,
   });
   return { lanes, done, inbox };
+}
+
+function openLanes(entries: readonly Entry[]): OpenLane[] {
+  return [...Map.groupBy(entries, ({ lane }) => lane)].map(([lane, list]) => ({
+    shard: 0,
+    lane,
+    updates: list.length,
+    newest: Math.max(...list.map(({ seq }) => seq)),
+  }));
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -54,18 +57,23 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 test("a backlog is worked off in order before what comes in meanwhile", async () => {
-  const loaded = Promise.withResolvers<Entry[]>();
-  const { lanes, done } = setUp({ loadShards: () => loaded.promise });
+  const found = Promise.withResolvers<OpenLane[]>();
+  const inbox = [entry(1), entry(2)];
+  const { lanes, done } = setUp({ findOpenLanes: () => found.promise }, inbox);
   const opening = lanes.open([{ shard: 0, epoch: 1 }]);
-  assert.equal(lanes.offer(entry(3)), true);
-  loaded.resolve([entry(1), entry(2)]);
+  inbox.push(entry(3));
+  lanes.offer(entry(3));
+  found.resolve([]);
   await opening;
   await until(() => done.length === 3);
   assert.deepEqual(done, [1, 2, 3]);
 });
 
 test("an update for a shard held by somebody else is not taken", () => {
-  assert.equal(setUp().lanes.offer(entry(1)), false);
+  const { lanes } = setUp();
+  assert.equal(lanes.holds(entry(1).shard), false);
+  lanes.offer(entry(1));
+  assert.deepEqual(lanes.depth(), { lanes: 0, updates: 0 });
 });
 
 test("one in flight per lane, lanes side by side (F14)", async () => {
@@ -154,17 +162,45 @@ test("closing waits for what is under way and leaves the rest", async () => {
 });
 
 test("a reload whose snapshot is older than a finish does not bring the update back", async () => {
-  const snapshot = Promise.withResolvers<Entry[]>();
-  let loads = 0;
-  const { lanes, done } = setUp({ loadShards: () => (loads++ === 0 ? Promise.resolve([]) : snapshot.promise) });
+  const snapshot = Promise.withResolvers<OpenLane[]>();
+  let looks = 0;
+  const inbox: Entry[] = [];
+  const findOpenLanes = () => (looks++ === 0 ? Promise.resolve([]) : snapshot.promise);
+  const { lanes, done } = setUp({ findOpenLanes }, inbox);
   await lanes.open([{ shard: 0, epoch: 1 }]);
   const reloading = lanes.reload([0]);
+  inbox.push(entry(1), entry(2));
   lanes.offer(entry(1));
   await until(() => done.length === 1);
-  snapshot.resolve([entry(1), entry(2)]);
+  snapshot.resolve(openLanes(inbox));
   await reloading;
   await until(() => done.length === 2);
   assert.deepEqual(done, [1, 2]);
+});
+
+test("with much in memory already, lanes keep little more than the update under way, and lose none", async () => {
+  const gate = Promise.withResolvers<void>();
+  const big = (seq: number): Entry => ({ ...entry(seq, seq % 2), body: Buffer.alloc(1_000_000) });
+  const inbox = Array.from({ length: 120 }, (_, index) => big(index + 1));
+  const { lanes, done } = setUp(
+    {
+      process: async () => {
+        await gate.promise;
+        return delivered;
+      },
+    },
+    inbox,
+  );
+  await lanes.open([{ shard: 0, epoch: 1 }]);
+  for (let seq = 121; seq <= 200; seq += 1) {
+    inbox.push(big(seq));
+    lanes.offer(big(seq));
+  }
+  await until(() => lanes.depth().updates > 0);
+  assert.ok(lanes.depth().updates < 200, `${lanes.depth().updates} are held`);
+  gate.resolve();
+  await until(() => done.length === 200);
+  assert.deepEqual(lanes.depth(), { lanes: 0, updates: 0 });
 });
 
 test("however updates arrive, by hand, by reload or beyond a lane's capacity, each is finished once and in order", async () => {

@@ -1,7 +1,7 @@
 import type { TenantId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
 import { pause } from "../platform/pause.ts";
-import type { Entry, Outcome } from "./inbox.ts";
+import type { Entry, OpenLane, Outcome } from "./inbox.ts";
 
 /** What became of one try at an update. */
 export type Step =
@@ -16,9 +16,9 @@ export type LanesOptions = {
   process: (entry: Entry) => Promise<Step>;
   /** Makes the outcome durable; false when the shard was lost meanwhile, so that the outcome is not this daemon's to say. */
   finish: (entry: Entry, epoch: number, step: Finished) => Promise<boolean>;
-  /** Reads unfinished updates of whole shards: the oldest `perLane` of each lane. */
-  loadShards: (shards: readonly number[], perLane: number) => Promise<Entry[]>;
-  loadLane: (shard: number, lane: number, afterSeq: number, limit: number) => Promise<Entry[]>;
+  findOpenLanes: (shards: readonly number[]) => Promise<OpenLane[]>;
+  /** Reads the oldest unfinished updates of a lane, at most `limit`. */
+  loadLane: (shard: number, lane: number, limit: number) => Promise<Entry[]>;
   /** Tries under way at once, over all lanes. */
   concurrency: number;
   log: Log;
@@ -26,12 +26,14 @@ export type LanesOptions = {
 
 /** Updates of one lane kept in memory; the rest stay in the database until these are done. */
 const LANE_CAPACITY = 100;
+/** Bodies kept in memory over all lanes; above it a lane has one update at a time there. */
+const CAPACITY_BYTES = 32 * 2 ** 20;
 const FAILURE_DELAY_MS = 1_000;
 
 type Lane = {
   key: number;
   queue: Entry[];
-  /** More wait in the database than stand in `queue`. */
+  /** The database may hold more than stands in `queue`: to be read before the lane ends. */
   spilled: boolean;
   running: boolean;
   /** What the first of `queue` has come to, while that is not recorded yet. */
@@ -42,8 +44,8 @@ type Shard = {
   number: number;
   epoch: number;
   lanes: Map<number, Lane>;
-  /** Handed over while the backlog is still being read: older ones may come with it, so these wait. */
-  early: { entry: Entry; behind: number | undefined }[] | undefined;
+  /** The lanes of what is handed over while the backlog is still unknown: older updates may come first. */
+  early: Set<number> | undefined;
   /** Its lanes that are at work. */
   runs: Set<Promise<void>>;
   /** Aborted when nothing new may be begun here. */
@@ -56,9 +58,8 @@ type Shard = {
  */
 export function createLanes(options: LanesOptions) {
   const shards = new Map<number, Shard>();
-  /** Finished while a load was under way, whose snapshot may still show them as open. */
-  const finishedDuringLoads = new Set<Set<number>>();
   const slots = createSlots(options.concurrency);
+  let heldBytes = 0;
 
   /** Begins work on shards just taken, once nothing begun under an earlier lease is under way: reads their backlog first. */
   async function open(leases: readonly { shard: number; epoch: number }[]): Promise<void> {
@@ -69,7 +70,7 @@ export function createLanes(options: LanesOptions) {
         number: shard,
         epoch,
         lanes: new Map(),
-        early: [],
+        early: new Set(),
         runs: new Set(),
         closed: new AbortController(),
       });
@@ -86,7 +87,7 @@ export function createLanes(options: LanesOptions) {
       if (state?.early === undefined) continue;
       const early = state.early;
       state.early = undefined;
-      for (const { entry, behind } of early) hand(state, entry, behind);
+      for (const lane of early) readLane(state, lane);
     }
   }
 
@@ -95,7 +96,10 @@ export function createLanes(options: LanesOptions) {
     const ending = closing.flatMap((number) => shards.get(number) ?? []);
     for (const shard of ending) shard.closed.abort();
     await Promise.all(ending.flatMap((shard) => [...shard.runs]));
-    for (const shard of ending) if (shards.get(shard.number) === shard) shards.delete(shard.number);
+    for (const shard of ending) {
+      if (shards.get(shard.number) === shard) shards.delete(shard.number);
+      for (const lane of shard.lanes.values()) replaceQueue(lane, []);
+    }
   }
 
   /** A shard on which work may be begun. */
@@ -105,24 +109,19 @@ export function createLanes(options: LanesOptions) {
   }
 
   /**
-   * An update that was just accepted; false when its shard is somebody else's. `behind` is the update of its lane that was
-   * the newest open one then: another daemon may have accepted it, and the hint may still be on its way.
+   * An update that was just accepted; nothing happens when its shard is somebody else's. `behind` is the update of its
+   * lane that was the newest open one then: another daemon may have accepted it, and the hint may still be on its way.
    */
-  function offer(entry: Entry, behind?: number): boolean {
+  function offer(entry: Entry, behind?: number): void {
     const shard = findOpen(entry.shard);
-    if (shard === undefined) return false;
-    if (shard.early === undefined) hand(shard, entry, behind);
-    else shard.early.push({ entry, behind });
-    return true;
-  }
-
-  function hand(shard: Shard, entry: Entry, behind: number | undefined): void {
-    if (behind === undefined || knows(shard, entry.lane, behind)) take(shard, entry);
+    if (shard === undefined) return;
+    if (shard.early !== undefined) shard.early.add(entry.lane);
+    else if (behind === undefined || knows(shard.lanes.get(entry.lane), behind)) take(shard, entry);
     else readLane(shard, entry.lane);
   }
 
-  function knows(shard: Shard, lane: number, seq: number): boolean {
-    return shard.lanes.get(lane)?.queue.some((known) => known.seq === seq) === true;
+  function knows(lane: Lane | undefined, seq: number): boolean {
+    return lane?.queue.some((known) => known.seq === seq) === true;
   }
 
   /** Has the lane read from the database when it is through with what it knows. */
@@ -132,30 +131,16 @@ export function createLanes(options: LanesOptions) {
     start(shard, lane);
   }
 
-  /** Reads the shards' backlog again and takes in what is not known yet: after a hint, and as insurance. */
+  /** Looks for what is not known here, and has those lanes read: after a hint, and as insurance. */
   async function reload(wanted: readonly number[]): Promise<void> {
-    const finished = new Set<number>();
-    finishedDuringLoads.add(finished);
     const reading = new Set(wanted.flatMap((number) => findOpen(number) ?? []));
-    try {
-      const entries = await options.loadShards(
-        [...reading].map((shard) => shard.number),
-        LANE_CAPACITY,
-      );
-      const found = new Map<Lane, number>();
-      for (const entry of entries) {
-        const shard = findOpen(entry.shard);
-        // Taken anew since: somebody else may have finished what was read.
-        if (shard === undefined || !reading.has(shard)) continue;
-        const lane = laneOf(shard, entry.lane);
-        found.set(lane, (found.get(lane) ?? 0) + 1);
-        if (!finished.has(entry.seq)) add(lane, entry);
-        // As many as were asked for: there may be more behind them.
-        if (found.get(lane) === LANE_CAPACITY) lane.spilled = true;
-        start(shard, lane);
-      }
-    } finally {
-      finishedDuringLoads.delete(finished);
+    const found = await options.findOpenLanes([...reading].map((shard) => shard.number));
+    for (const { shard: number, lane: key, updates, newest } of found) {
+      const shard = findOpen(number);
+      // Taken anew since: it is read by whoever opens it.
+      if (shard === undefined || !reading.has(shard)) continue;
+      const lane = shard.lanes.get(key);
+      if (lane === undefined || updates > lane.queue.length || !knows(lane, newest)) readLane(shard, key);
     }
   }
 
@@ -172,7 +157,7 @@ export function createLanes(options: LanesOptions) {
   }
 
   function add(lane: Lane, entry: Entry): void {
-    if (lane.queue.length >= LANE_CAPACITY) lane.spilled = true;
+    if (lane.queue.length >= capacity()) lane.spilled = true;
     if (lane.spilled) return;
     // Almost always the last one; acceptors in two daemons may hand over in another order than that of acceptance.
     let place = lane.queue.length;
@@ -181,6 +166,16 @@ export function createLanes(options: LanesOptions) {
     if (lane.queue[place - 1]?.seq === entry.seq || lane.queue[0]?.seq === entry.seq) return;
     // The first is under way already.
     lane.queue.splice(lane.running ? Math.max(1, place) : place, 0, entry);
+    heldBytes += entry.body.length;
+  }
+
+  function capacity(): number {
+    return heldBytes < CAPACITY_BYTES ? LANE_CAPACITY : 1;
+  }
+
+  function replaceQueue(lane: Lane, entries: Entry[]): void {
+    heldBytes += bytesOf(entries) - bytesOf(lane.queue);
+    lane.queue = entries;
   }
 
   function start(shard: Shard, lane: Lane): void {
@@ -217,8 +212,8 @@ export function createLanes(options: LanesOptions) {
       const kept = await options.finish(entry, shard.epoch, step);
       if (!kept) return loseShard(shard);
       lane.unrecorded = undefined;
-      for (const finished of finishedDuringLoads) finished.add(entry.seq);
       lane.queue.shift();
+      heldBytes -= entry.body.length;
       return 0;
     } catch (error) {
       // A lane must outlive whatever one update runs into; the update is kept and tried again.
@@ -244,7 +239,8 @@ export function createLanes(options: LanesOptions) {
   async function refill(lane: Lane, shard: Shard): Promise<void> {
     // Whatever is handed over from here on is either seen by this query or spills again.
     lane.spilled = false;
-    const entries = await options.loadLane(shard.number, lane.key, 0, LANE_CAPACITY).catch((error: unknown) => {
+    const limit = capacity();
+    const entries = await options.loadLane(shard.number, lane.key, limit).catch((error: unknown) => {
       options.log.error({ error }, "lane could not be read, will be tried again");
       return undefined;
     });
@@ -254,13 +250,11 @@ export function createLanes(options: LanesOptions) {
       return;
     }
     // What was handed over while the query ran is newer than all it found: put in order behind it.
-    const handed = lane.queue;
     const known = new Set(entries.map((entry) => entry.seq));
-    lane.queue = [...entries, ...handed.filter((entry) => !known.has(entry.seq))].toSorted((a, b) => a.seq - b.seq);
-    if (entries.length === LANE_CAPACITY) {
-      lane.queue.length = LANE_CAPACITY;
-      lane.spilled = true;
-    }
+    const handed = lane.queue.filter((entry) => !known.has(entry.seq));
+    const isFull = entries.length === limit;
+    if (isFull) lane.spilled = true;
+    replaceQueue(lane, isFull ? entries : [...entries, ...handed].toSorted((a, b) => a.seq - b.seq));
   }
 
   return {
@@ -269,6 +263,7 @@ export function createLanes(options: LanesOptions) {
     closeAll: () => close([...shards.keys()]),
     offer,
     reload,
+    holds: (number: number): boolean => findOpen(number) !== undefined,
     /** Shards that are open, with the epochs under which they are. */
     held: (): { shard: number; epoch: number }[] =>
       [...shards.values()].flatMap(({ number, epoch, closed }) =>
@@ -283,6 +278,10 @@ export function createLanes(options: LanesOptions) {
 }
 
 export type Lanes = ReturnType<typeof createLanes>;
+
+function bytesOf(entries: readonly Entry[]): number {
+  return entries.reduce((sum, entry) => sum + entry.body.length, 0);
+}
 
 /** At most `count` at once; the rest wait their turn, first come first served. */
 function createSlots(count: number) {

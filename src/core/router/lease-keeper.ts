@@ -3,12 +3,13 @@ import type { DaemonId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
 import { repeat } from "../platform/pause.ts";
 import type { Lanes } from "./lanes.ts";
+import type { RouterObserver } from "./observer.ts";
 import { type Lease, LEASE_MS, releaseLeases, renewLeases } from "./shard-leases.ts";
 
 const RENEW_MS = 1_500;
 const RELOAD_MS = 5_000;
 
-type KeeperContext = { pool: pg.Pool; daemonId: DaemonId; log: Log };
+type KeeperContext = { pool: pg.Pool; daemonId: DaemonId; log: Log; observer: RouterObserver };
 
 /**
  * Renews the leases in a loop, opens what was won, closes what was lost or is more than the fair share. Nothing in the
@@ -41,6 +42,7 @@ export function keepLeases(ctx: KeeperContext, lanes: Lanes) {
   function closeLost(shards: readonly number[]): void {
     if (shards.length === 0) return;
     ctx.log.warn({ shards: shards.length }, "shards were lost");
+    ctx.observer.shardsLost(shards.length);
     void lanes.close(shards);
   }
 
@@ -62,7 +64,7 @@ export function keepLeases(ctx: KeeperContext, lanes: Lanes) {
     } catch (error) {
       ctx.log.error({ error }, "leases could not be renewed, will be tried again");
       // Somebody else may hold them by now.
-      if (performance.now() - lastSuccess > LEASE_MS) void lanes.close(shardsOf(lanes.held()));
+      if (performance.now() - lastSuccess > LEASE_MS) closeLost(shardsOf(lanes.held()));
     }
   }
 

@@ -47,8 +47,8 @@ test("an update that another daemon accepted before comes first, though nobody g
   const { acceptor } = await ctx.route();
   const body = message(1, 7);
   const lane = laneOf(readFacts(parseUpdate(body)));
-  const item = { botId: BOT_ID, updateId: 1, lane, shard: shardOf(lane), body, acceptedAt: ctx.clock.now() };
-  await insertUpdates(ctx.pool, [item]);
+  const items = [{ updateId: 1, lane, shard: shardOf(lane), body }];
+  await insertUpdates(ctx.pool, { botId: BOT_ID, acceptedAt: ctx.clock.now(), items, hint: [] }, "skip");
   await acceptor.accept(message(2, 7));
   await ctx.untilOutcome(2, "delivered");
   assert.deepEqual(runtime.ids(), [1, 2]);
@@ -181,7 +181,9 @@ test("finishing is fenced by owner and epoch, and finishing again changes nothin
   const shard = shardOf(7);
   await ctx.pool.query("UPDATE router_shards SET owner = $1, epoch = 5", [daemonId]);
   const finish = (owner: DaemonId, epoch: number, outcome: "delivered" | "dead") =>
-    finishUpdates(ctx.pool, owner, ctx.clock.now(), [{ seq: 1, shard, epoch, outcome, reason: null, tenantId: null }]);
+    finishUpdates(ctx.pool, owner, ctx.clock.now(), [
+      { seq: 1, lane: 7, shard, epoch, outcome, reason: null, tenantId: null },
+    ]);
   assert.deepEqual(await finish(daemonId, 4, "dead"), [false]);
   assert.deepEqual(await finish(randomUUID() as DaemonId, 5, "dead"), [false]);
   assert.deepEqual(await ctx.outcomes(), { 1: null });

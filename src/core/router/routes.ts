@@ -1,40 +1,52 @@
-import { findBillings, judgeEntitlement } from "../billing/billing.ts";
-import { findRuntimes, type RuntimeRow } from "../orchestrator/orchestrator.ts";
+import type pg from "pg";
+import { billingAsJson, judgeEntitlement, readBilling } from "../billing/billing.ts";
+import { parseRuntimeRoute, type RuntimeRoute, runtimeAsJson } from "../orchestrator/orchestrator.ts";
 import { type Batcher, createBatcher } from "../platform/batcher.ts";
 import type { Clock } from "../platform/clock.ts";
-import type { Db } from "../platform/db.ts";
-import { findTenantsByChats, type Tenant } from "../tenants/tenants.ts";
+import type { Tenant } from "../tenants/tenants.ts";
+
+export type RouteTenant = Pick<
+  Tenant,
+  "id" | "slug" | "displayName" | "status" | "statusReason" | "suspendedBy" | "telegramChatId" | "telegramUserId"
+>;
 
 /** Everything that decides where a chat's updates go, as the database has it now. */
 export type Route = {
-  tenant: Tenant;
+  tenant: RouteTenant;
   entitled: boolean;
   awaitingPayment: boolean;
-  runtime: RuntimeRow | undefined;
+  runtime: RuntimeRoute | undefined;
 };
 
-/** Looks routes up by private chat. Nothing is cached, so that unlinking holds everywhere at once (F21); lookups that arrive together share their queries. */
-export function createRouteLookup(ctx: { db: Db; clock: Clock }): Batcher<number, Route | undefined> {
+type Row = RouteTenant &
+  Pick<Tenant, "billingExempt" | "trialEndsAt"> & {
+    billing: Parameters<typeof readBilling>[0];
+    runtime: Parameters<typeof parseRuntimeRoute>[0];
+  };
+
+const FIND_ROUTES = `SELECT id, slug, display_name AS "displayName", status, status_reason AS "statusReason",
+    suspended_by AS "suspendedBy", telegram_chat_id AS "telegramChatId", telegram_user_id AS "telegramUserId",
+    billing_exempt AS "billingExempt", trial_ends_at AS "trialEndsAt",
+    ${billingAsJson("tenants.id")} AS billing, ${runtimeAsJson("tenants.id")} AS runtime
+  FROM tenants WHERE telegram_chat_id = ANY ($1::bigint[])`;
+
+/**
+ * Looks routes up by private chat. Nothing is cached, so that unlinking holds everywhere at once (F21); lookups that arrive
+ * together share one query, prepared, and it reads no more than routing needs: a round trip takes node 120 µs, and a whole
+ * tenant 30.
+ */
+export function createRouteLookup(ctx: { pool: pg.Pool; clock: Clock }): Batcher<number, Route | undefined> {
   return createBatcher({
     maxItems: 500,
     async run(chatIds) {
-      const tenants = await findTenantsByChats(ctx.db, chatIds);
-      const ids = tenants.map((tenant) => tenant.id);
-      const [billings, runtimes] = await Promise.all([findBillings(ctx.db, ids), findRuntimes(ctx.db, ids)]);
+      const { rows } = await ctx.pool.query<Row>({ name: "find-routes", text: FIND_ROUTES, values: [chatIds] });
       const now = ctx.clock.now();
       const routes = new Map(
-        tenants.map((tenant): [number | null, Route] => {
-          const billing = billings.get(tenant.id);
-          const { billingExempt, trialEndsAt } = tenant;
-          return [
-            tenant.telegramChatId,
-            {
-              tenant,
-              entitled: judgeEntitlement({ billingExempt, trialEndsAt, billing }, now).entitled,
-              awaitingPayment: billing?.awaitingPayment ?? false,
-              runtime: runtimes.get(tenant.id),
-            },
-          ];
+        rows.map(({ billingExempt, trialEndsAt, billing: packed, runtime, ...tenant }): [number | null, Route] => {
+          const billing = readBilling(packed);
+          const { entitled } = judgeEntitlement({ billingExempt, trialEndsAt, billing }, now);
+          const awaitingPayment = billing?.awaitingPayment ?? false;
+          return [tenant.telegramChatId, { tenant, entitled, awaitingPayment, runtime: parseRuntimeRoute(runtime) }];
         }),
       );
       return chatIds.map((chatId) => routes.get(chatId));

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from "node:crypto";
+import { hash, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../platform/clock.ts";
 import { parseTenantId, type TenantId } from "../platform/ids.ts";
 
@@ -49,7 +49,7 @@ export function createRuntimeAuth(deps: { credentials: RuntimeCredentials; clock
     async authenticate(tenantIdText, kind, presented) {
       const tenantId = parseTenantId(tenantIdText);
       const expected = tenantId === undefined ? undefined : await find(tenantId, kind);
-      const actual = createHash("sha256").update(presented).digest();
+      const actual = hash("sha256", presented, "buffer");
       const isEqual = timingSafeEqual(actual, expected ?? NO_CREDENTIAL);
       return isEqual && expected !== undefined ? tenantId : undefined;
     },

@@ -69,9 +69,11 @@ export function laneOf(facts: UpdateFacts): number {
   return facts.chatId ?? facts.userId ?? 0;
 }
 
-/** Spreads lanes evenly over shards: Fibonacci hashing of the 64-bit id, the top six bits. */
+/** Spreads lanes evenly over shards: Fibonacci hashing of the id's two halves, the top six bits. */
 export function shardOf(lane: number): number {
-  return Number(BigInt.asUintN(64, BigInt(lane) * 0x9e3779b97f4a7c15n) >> 58n);
+  // Doubles: a BigInt takes ten times as long, once for every update.
+  const high = Math.floor(lane / 2 ** 32);
+  return Math.imul(lane ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1) >>> 26;
 }
 
 /** Telegram's seconds; undefined for what is no time, the 0 of an inaccessible message included. */

@@ -4,15 +4,17 @@ import { assertNever } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Batcher } from "../platform/batcher.ts";
 import type { Log } from "../platform/log.ts";
-import { consumeLink, enqueueConverge, type Tenant, type TenantsContext } from "../tenants/tenants.ts";
+import { consumeLink, enqueueConverge, type TenantsContext } from "../tenants/tenants.ts";
 import { type AnswerTopic, decide, isStale, type Verdict } from "./decision.ts";
 import type { Delivery } from "./delivery.ts";
-import type { Entry } from "./inbox.ts";
+import { closeChat } from "./closed-chats.ts";
+import { type Entry, storeVerdict } from "./inbox.ts";
 import { idsIn, rememberIds } from "./known-ids.ts";
 import type { Step } from "./lanes.ts";
 import { claimNotice, releaseNotice } from "./notices.ts";
+import type { DeferReason, RouterObserver } from "./observer.ts";
 import type { RateLimit } from "./rate-limit.ts";
-import type { Route } from "./routes.ts";
+import type { Route, RouteTenant } from "./routes.ts";
 import { TEXTS } from "./texts.ts";
 import { parseUpdate, readFacts, type Update, type UpdateFacts } from "./update.ts";
 
@@ -25,6 +27,7 @@ export type WorkContext = TenantsContext & {
   routes: Batcher<number, Route | undefined>;
   rateLimit: RateLimit;
   signupUrl: string | undefined;
+  observer: RouterObserver;
 };
 
 /** What earlier tries at an update left behind; it goes with the entry. */
@@ -44,7 +47,8 @@ const MAX_BREAKS = 3;
 /** Longer than anything is held on purpose. */
 const LAST_RESORT_MS = 60 * MINUTE_MS;
 const WAKE_PERIOD_MS = 5_000;
-const SECRET_CACHE_MS = 30_000;
+/** One that is rotated is noticed by the runtime's 401. */
+const SECRET_CACHE_MS = 10 * 60_000;
 const SECRET_CACHE_SIZE = 10_000;
 
 /** Works on one accepted update at a time: decides, acts on the verdict, and says whether it is finished. */
@@ -103,7 +107,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     const { tenant } = route;
     const memory = recall(entry);
     // One verdict, whatever the number of tries.
-    memory.isWithinLimit ??= await ctx.rateLimit.allow(entry.lane, entry.acceptedAt);
+    memory.isWithinLimit ??= entry.withinLimit ?? (await ctx.rateLimit.allow(entry.lane, entry.acceptedAt));
     if (!memory.isWithinLimit) return drop(entry);
     // Before the runtime knows them: its answer may come at once.
     await rememberIds(ctx, tenant.id, idsIn(parsed.fields));
@@ -135,14 +139,22 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     memory.breaks += 1;
     return memory.breaks >= MAX_BREAKS
       ? finish("dead", `the runtime broke on it ${memory.breaks} times`)
-      : defer(entry);
+      : deferDelivery(entry, "runtime-broke");
   }
 
-  async function unavailable(entry: Entry, tenant: Tenant, reason: string): Promise<Step> {
+  async function unavailable(entry: Entry, tenant: RouteTenant, reason: string): Promise<Step> {
     ctx.log.info({ tenantId: tenant.id, seq: entry.seq, reason }, "runtime unavailable, update kept");
     await wake(tenant);
     await tellToWait(entry, tenant.telegramChatId, "waking");
-    return defer(entry);
+    return deferDelivery(entry, "runtime-unavailable");
+  }
+
+  /** What has been counted against the limit must not be counted again by another daemon. */
+  async function deferDelivery(entry: Entry, reason: DeferReason): Promise<Step> {
+    const { tries, isWithinLimit } = recall(entry);
+    if (tries === 0 && isWithinLimit !== undefined && entry.withinLimit === undefined)
+      await storeVerdict(ctx.db, entry, isWithinLimit);
+    return defer(entry, reason);
   }
 
   async function hold(
@@ -153,16 +165,21 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   ): Promise<Step> {
     if (notice === "waking" && route !== undefined) await wake(route.tenant);
     await tellToWait(entry, update.chatId, notice);
-    return defer(entry);
+    return defer(entry, notice);
   }
 
-  async function wake(tenant: Tenant): Promise<void> {
+  async function wake(tenant: RouteTenant): Promise<void> {
     const now = ctx.clock.now().getTime();
     if (now - (wokenAt.get(tenant.id) ?? 0) < WAKE_PERIOD_MS) return;
     if (wokenAt.size > SECRET_CACHE_SIZE) wokenAt.clear();
     wokenAt.set(tenant.id, now);
     // A runtime that keeps failing is left its backoff.
     await enqueueConverge(ctx.db, tenant.id, { keepsTime: true });
+    if (tenant.telegramChatId === null) return;
+    // Nobody waits for it, and nothing hangs on it.
+    ctx.botApi
+      ?.showTyping(tenant.telegramChatId)
+      .catch((error: unknown) => ctx.log.debug({ tenantId: tenant.id, error }, "typing could not be shown"));
   }
 
   async function tellToWait(
@@ -208,7 +225,9 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
 
   function sayLater(entry: Entry): Step {
     const isTooLate = isStale({ now: ctx.clock.now(), acceptedAt: entry.acceptedAt });
-    return isTooLate ? finish("ignored", "Telegram could not be reached in time") : defer(entry);
+    return isTooLate
+      ? finish("ignored", "Telegram could not be reached in time")
+      : defer(entry, "telegram-unreachable");
   }
 
   /** "silent": said lately, or the person can't be reached for good. "later": Telegram can't be reached now. */
@@ -225,6 +244,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     } catch (error) {
       if (!(error instanceof BotApiError)) throw error;
       ctx.log.warn({ chatId, topic, error }, "could not write to a chat");
+      if (error.isChatClosed) await closeChat(ctx, chatId);
       if (!error.retryable) return "silent";
       await releaseNotice(ctx.db, chatId, topic);
       return "later";
@@ -244,7 +264,8 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   }
 
   /** Waits a little longer each time, two seconds at most: a runtime that has come up should not be kept waiting. */
-  function defer(entry: Entry): Step {
+  function defer(entry: Entry, reason: DeferReason): Step {
+    ctx.observer.deferred(reason);
     const memory = recall(entry);
     const delayMs = Math.min(2_000, 100 * 2 ** Math.min(memory.tries, 5));
     memory.tries += 1;

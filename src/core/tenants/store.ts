@@ -31,11 +31,6 @@ export async function findByEmail(db: Db, email: string): Promise<Tenant | undef
     .executeTakeFirst();
 }
 
-export async function listSlugs(db: Db): Promise<string[]> {
-  const rows = await db.selectFrom("tenants").select("slug").orderBy("slug").execute();
-  return rows.map((row) => row.slug);
-}
-
 export async function list(db: Db, filter: TenantFilter): Promise<Tenant[]> {
   let query = db.selectFrom("tenants").selectAll().orderBy("slug");
   if (filter.status !== undefined && filter.status.length > 0) query = query.where("status", "in", filter.status);

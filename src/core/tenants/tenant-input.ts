@@ -1,10 +1,16 @@
 import { z } from "zod";
-import { UsageError } from "../platform/errors.ts";
+import { FieldsError, UsageError } from "../platform/errors.ts";
+import { isPlainText } from "../platform/plain-text.ts";
 
 export const SLUG_PATTERN = /^[a-z][a-z0-9-]{1,30}[a-z0-9]$/;
 
 /** Telegram's ids have at most 52 significant bits; the user of a private chat has the chat's id. */
-const telegramId = z.int().refine((id) => id !== 0, "must not be 0");
+const telegramId = z.int("must be a whole number");
+
+const TRIAL_RANGE = "must be from 0 to 365";
+const KEY_FORM = "must have 1 to 200 characters, none of them a control character";
+const NAME_LENGTH = "must have 1 to 200 characters";
+const trialDays = z.int("must be a whole number").min(0, TRIAL_RANGE).max(365, TRIAL_RANGE);
 
 const timeZone = z.string().refine(isTimeZone, "is not an IANA time zone such as Europe/Berlin");
 
@@ -12,10 +18,10 @@ const fields = {
   displayName: z
     .string()
     .trim()
-    .min(1, "must not be empty")
-    .max(200)
-    .regex(/^\P{Cc}*$/u, "must not hold control characters"),
-  email: z.email("is not an e-mail address").max(254),
+    .min(1, NAME_LENGTH)
+    .max(200, NAME_LENGTH)
+    .refine(isPlainText, "must not hold control characters"),
+  email: z.email("is not an e-mail address").max(254, "must have at most 254 characters"),
   telegramChatId: telegramId.refine((id) => id > 0, "must be a private chat: a positive number"),
   telegramUserId: telegramId.refine((id) => id > 0, "must be a positive number"),
   telegramUsername: z
@@ -27,7 +33,9 @@ const fields = {
   preferences: z
     .record(z.string(), z.unknown())
     .refine(isStorable, "must hold neither NUL nor broken Unicode, and at most 64 KiB"),
-  tags: z.array(z.string().regex(/^[a-z0-9][a-z0-9:._-]{0,62}$/, "must be 1 to 63 of a-z 0-9 : . _ -")).max(50),
+  tags: z
+    .array(z.string().regex(/^[a-z0-9][a-z0-9:._-]{0,62}$/, "must be 1 to 63 of a-z 0-9 : . _ -"))
+    .max(50, "must be at most 50"),
   tier: z.enum(["basic", "plus"]),
   budgetExempt: z.boolean(),
   billingExempt: z.boolean(),
@@ -47,13 +55,20 @@ const newTenant = z.strictObject({
   tier: fields.tier.default("basic"),
   budgetExempt: fields.budgetExempt.default(false),
   billingExempt: fields.billingExempt.default(false),
-  trialDays: z.int().min(0).max(365).default(0),
+  trialDays: trialDays.default(0),
 });
 
 const tenantChange = z
-  .strictObject({ ...fields, trialDays: z.int().min(0).max(365) })
+  .strictObject({ ...fields, trialDays })
   .omit({ telegramChatId: true, telegramUserId: true, telegramUsername: true })
   .partial();
+
+const idempotencyKey = z.strictObject({
+  idempotencyKey: z
+    .string()
+    .refine((key) => /^.{1,200}$/u.test(key) && isPlainText(key), KEY_FORM)
+    .optional(),
+});
 
 export type NewTenantInput = z.input<typeof newTenant>;
 export type NewTenant = z.output<typeof newTenant>;
@@ -62,6 +77,11 @@ export type TenantChange = z.output<typeof tenantChange>;
 /** @throws UsageError naming every field that is wrong. */
 export function parseNewTenant(input: unknown): NewTenant {
   return parse(newTenant, input);
+}
+
+/** @throws UsageError when the key can't be one. */
+export function checkIdempotencyKey(key: string | undefined): void {
+  parse(idempotencyKey, { idempotencyKey: key });
 }
 
 /** @throws UsageError naming every field that is wrong, or that nothing was asked. */
@@ -75,8 +95,11 @@ export function parseTenantChange(input: unknown): TenantChange {
 function parse<Schema extends z.ZodType>(schema: Schema, input: unknown): z.output<Schema> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => `${issue.path.join(".") || "input"} ${issue.message}`);
-  throw new UsageError("tenant_input_invalid", `The tenant's data is not valid: ${problems.join("; ")}.`);
+  const problems = result.error.issues.map(({ path, message }) => ({
+    field: String(path[0] ?? "input"),
+    problem: message,
+  }));
+  throw new FieldsError("tenant_input_invalid", problems);
 }
 
 /** What PostgreSQL takes as jsonb; JSON.stringify writes both faults as escapes. */

@@ -14,13 +14,14 @@ export type { Tenant, TenantFilter } from "./store.ts";
 export { changeStatus, enqueueConverge, lockTenant, type StatusChange, type TenantsContext } from "./status.ts";
 export { TENANT_STATUSES, type TenantStatus } from "./transitions.ts";
 export { consumeLink, createLink, linkChat, unlinkChat } from "./links.ts";
+export { pruneRequests } from "./retention.ts";
 
 const DAY_MS = 86_400_000;
 const DEFAULT_STAMP = "default" as StampId;
 
 /**
  * Creates a tenant: `pending`, or `provisioning` when a trial begins with it. With an idempotency key, a repeated call
- * with the same input gives the tenant of the first.
+ * with the same input gives the tenant of the first; keys are kept for 30 days.
  * @throws UsageError for bad input, ConflictError when slug, e-mail or chat is taken, or the key was used for other input.
  */
 export async function createTenant(
@@ -28,9 +29,10 @@ export async function createTenant(
   input: NewTenantInput,
   options: { idempotencyKey?: string } = {},
 ): Promise<{ tenant: Tenant; created: boolean }> {
-  const { parseNewTenant } = await loadInputRules();
+  const { checkIdempotencyKey, parseNewTenant } = await loadInputRules();
   const wanted = parseNewTenant(input);
   const { idempotencyKey } = options;
+  checkIdempotencyKey(idempotencyKey);
   const requestHash = createHash("sha256").update(JSON.stringify(wanted)).digest("hex");
   const earlier = idempotencyKey === undefined ? undefined : await findEarlier(ctx.db, idempotencyKey, requestHash);
   if (earlier !== undefined) return { tenant: earlier, created: false };
@@ -141,10 +143,6 @@ export async function findTenantsByChats(db: Db, chatIds: readonly number[]): Pr
 /** All tenants that match, by slug. */
 export async function listTenants(db: Db, filter: TenantFilter = {}): Promise<Tenant[]> {
   return store.list(db, filter);
-}
-
-export async function listTenantSlugs(db: Db): Promise<string[]> {
-  return store.listSlugs(db);
 }
 
 /** The newest `limit` entries of the audit log about a tenant, oldest first. */

@@ -11,6 +11,7 @@ runtimeDriverContract("memory", async () => {
     driver,
     another: async () => driver,
     spec: memorySpec,
+    image: (spec) => spec.image,
     running: async (tenantId) => ((await driver.inspect(tenantId)).state === "running" ? 1 : 0),
   };
 });

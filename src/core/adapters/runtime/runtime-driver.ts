@@ -29,6 +29,7 @@ export type ObservedRuntime = {
   state: RuntimeState;
   /** Base URL of the webhook port, without a trailing slash; undefined unless the runtime is meant to run. */
   address: string | undefined;
+  /** What really runs, never what was asked for (F48): an image, or the program that stands in for one; empty when nothing does. */
   image: string;
   /** Hash of the spec that is in force, which is not the one asked for while a replacement is under way. */
   specHash: string;

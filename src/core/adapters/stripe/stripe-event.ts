@@ -12,24 +12,31 @@ export type StripeEvent = {
   lane: string;
 };
 
+/** Printable, so that it fits a column and a terminal; Stripe's own limit is 255. */
+const stripeId = z.string().regex(/^[\x21-\x7e]{1,255}$/, "is not an id");
 /** A related object comes as its id, or whole when the endpoint expands it. */
 const reference = z
-  .union([z.string(), z.object({ id: z.string() }).transform(({ id }) => id), z.null()])
+  .union([stripeId, z.object({ id: stripeId }).transform(({ id }) => id), z.null()])
   .optional()
   .transform((id) => id ?? undefined);
 const metadata = z.object({ tenant_id: z.string().optional() }).nullish();
-const seconds = z.number().transform((value) => new Date(value * 1000));
+/** Until the year 9999: beyond it PostgreSQL and JavaScript no longer write times alike. */
+const seconds = z
+  .int()
+  .min(0)
+  .max(253_402_300_799)
+  .transform((value) => new Date(value * 1000));
 const optionalSeconds = seconds.nullish().transform((date) => date ?? undefined);
 
 const envelope = z.object({
-  id: z.string().min(1),
-  type: z.string().min(1),
-  api_version: z.string().nullish(),
+  id: stripeId,
+  type: stripeId,
+  api_version: stripeId.nullish().catch(null),
   created: seconds,
   data: z.object({
+    // Whatever can't name a lane leaves the event one of its own: it must be kept all the same.
     object: z.object({
-      id: z.string().optional(),
-      object: z.string().optional(),
+      id: stripeId.optional().catch(undefined),
       customer: reference.catch(undefined),
     }),
   }),
@@ -85,7 +92,7 @@ export type StripeNews =
   | (StripeSubject & { kind: "invoice-failed"; nextPaymentAttempt: Date | undefined });
 
 const subscription = z.object({
-  id: z.string(),
+  id: stripeId,
   customer: reference,
   metadata,
   status: z.enum(SUBSCRIPTION_STATUSES),
@@ -97,8 +104,8 @@ const subscription = z.object({
     .object({
       data: z.array(
         z.object({
-          price: z.object({ id: z.string() }).nullish(),
-          plan: z.object({ id: z.string() }).nullish(),
+          price: z.object({ id: stripeId }).nullish(),
+          plan: z.object({ id: stripeId }).nullish(),
           current_period_end: optionalSeconds,
         }),
       ),

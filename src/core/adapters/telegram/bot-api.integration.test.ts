@@ -3,17 +3,21 @@ import test, { type TestContext } from "node:test";
 import { inspect } from "node:util";
 import { startTelegramServer } from "../../testing/fakes/telegram-server.ts";
 import { BotApiError, createBotApi } from "./bot-api.ts";
+import { createPacer } from "./pacer.ts";
+import { createMemorySlots } from "./send-slots.ts";
 
 const TOKEN = "4242:very-secret";
 
 async function start(t: TestContext, token: string = TOKEN) {
   const telegram = await startTelegramServer({ token: TOKEN });
-  const botApi = createBotApi({ apiRoot: `${telegram.url}/`, token });
+  const divisor = async () => 1;
+  const pacer = createPacer({ slots: createMemorySlots(divisor), divisor, sendsPerSecond: 1_000, chatIntervalMs: 1 });
+  const botApi = createBotApi({ apiRoot: `${telegram.url}/`, token, pacer });
   t.after(async () => {
     await botApi.close();
     await telegram.close();
   });
-  return { telegram, botApi };
+  return { telegram, botApi, pacer };
 }
 
 async function failureOf(call: Promise<unknown>): Promise<BotApiError> {
@@ -69,9 +73,41 @@ test("a refusal carries what Telegram said and how long to wait", async (t) => {
     status: 400,
     body: { ok: false, error_code: 400, description: "group upgraded", parameters: { migrate_to_chat_id: -1001 } },
   });
-  const migrated = await failureOf(botApi.sendMessage(111, "hello"));
+  const migrated = await failureOf(botApi.sendMessage(222, "hello"));
   assert.equal(migrated.migrateToChatId, -1001);
   assert.equal(migrated.retryable, false);
+});
+
+test("after a retry_after, nothing is sent to that chat until it is over", async (t) => {
+  const { botApi, telegram } = await start(t);
+  const body = {
+    ok: false,
+    error_code: 429,
+    description: "Too Many Requests: retry after 30",
+    parameters: { retry_after: 30 },
+  };
+  telegram.failNext("sendMessage", { status: 429, body });
+  assert.equal((await failureOf(botApi.sendMessage(111, "hello"))).retryAfterSeconds, 30);
+  const again = await failureOf(botApi.sendMessage(111, "hello"));
+  assert.equal(again.code, "telegram-paced");
+  assert.equal(again.retryAfterSeconds, 30);
+  assert.equal(again.retryable, true);
+  assert.equal(telegram.calls.length, 1);
+
+  await botApi.sendMessage(222, "hello");
+  assert.equal(telegram.messages(222).length, 1);
+});
+
+test("a person who blocked the bot is told from a call that is not allowed", async (t) => {
+  const { botApi, telegram } = await start(t);
+  const forbid = (description: string) =>
+    telegram.failNext("sendMessage", { status: 403, body: { ok: false, error_code: 403, description } });
+  forbid("Forbidden: bot was blocked by the user");
+  forbid("Forbidden: user is deactivated");
+  forbid("Forbidden: bots can't send messages to bots");
+  const closed = [];
+  for (let count = 0; count < 3; count += 1) closed.push((await failureOf(botApi.sendMessage(111, "x"))).isChatClosed);
+  assert.deepEqual(closed, [true, true, false]);
 });
 
 test("an answer that is not Telegram's is a failure worth a retry", async (t) => {

@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { chmod, link, mkdir, open, readdir, readFile, rename, rm, unlink } from "node:fs/promises";
 import path from "node:path";
+import { makeDataDir } from "../../platform/data-dir.ts";
 import { ConfigError } from "../../platform/errors.ts";
 import { checkSecretName, checkSecretValue, type Vault } from "./vault.ts";
 
@@ -21,6 +22,7 @@ export function createFileVault(options: { folder: string; key: string | undefin
     return ready;
   }
   async function prepare(): Promise<Buffer> {
+    await makeDataDir(path.dirname(options.folder));
     await mkdir(secrets, { recursive: true, mode: 0o700 });
     await chmod(options.folder, 0o700);
     return options.key === undefined ? readOrMakeKey(path.join(options.folder, "key")) : parseKey(options.key);

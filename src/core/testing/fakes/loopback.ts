@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { TimeoutError } from "../../platform/errors.ts";
 
 /** An HTTP server on a free port of 127.0.0.1; `url` has no trailing slash, `close` drops open connections. */
-export type Loopback = { url: string; close: () => Promise<void> };
+export type Loopback = { url: string; closeIdleConnections: () => void; close: () => Promise<void> };
 
 /** Serves `handle` until closed. A handler that throws answers 500 with the error's text: these servers face only us. */
 export async function startLoopback(
@@ -22,6 +22,7 @@ export async function startLoopback(
   if (address === null || typeof address === "string") throw new Error("The server has no TCP address");
   return {
     url: `http://127.0.0.1:${address.port}`,
+    closeIdleConnections: () => server.closeIdleConnections(),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

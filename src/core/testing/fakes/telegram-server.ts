@@ -33,6 +33,8 @@ export type TelegramServer = {
   failNext(method: string, reply: Reply): void;
   /** Posts an update to the webhook last set, with its secret, as Telegram would; resolves with the status. */
   deliver(update: { update_id: number; [field: string]: unknown }): Promise<number>;
+  /** As Telegram does after a while. */
+  closeIdleConnections(): void;
   close(): Promise<void>;
 };
 
@@ -106,6 +108,7 @@ export async function startTelegramServer(options: {
       await body.dump();
       return statusCode;
     },
+    closeIdleConnections: server.closeIdleConnections,
     close: server.close,
   };
 }
@@ -122,9 +125,12 @@ function answer(state: State, method: string, params: Record<string, unknown>): 
       });
     case "setWebhook":
       state.webhook = { url: text(params["url"]), secret: text(params["secret_token"]) };
+      forgetPending(state, params);
+      state.webhookInfo = { ...state.webhookInfo, ...webhookSettings(params) };
       return ok(true);
     case "deleteWebhook":
       state.webhook = { url: "", secret: "" };
+      forgetPending(state, params);
       return ok(true);
     case "getWebhookInfo":
       return ok({
@@ -157,6 +163,17 @@ function answer(state: State, method: string, params: Record<string, unknown>): 
     default:
       return /^(send|forward|copy)/.test(method) ? sendTo(state, params) : ok(true);
   }
+}
+
+function forgetPending(state: State, params: Record<string, unknown>): void {
+  if (params["drop_pending_updates"] === true) state.webhookInfo = { ...state.webhookInfo, pending_update_count: 0 };
+}
+
+/** Kept from one call to the next when left out, as Telegram does with `allowed_updates`. */
+function webhookSettings(params: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(params).filter(([name]) => /^(max_connections|allowed_updates)$/.test(name)),
+  );
 }
 
 function message(state: State, params: Record<string, unknown>): Omit<SentMessage, "message_id"> {

@@ -1,5 +1,6 @@
 import { chmod, lstat, mkdir, stat } from "node:fs/promises";
 import path from "node:path";
+import { makeDataDir } from "../../../platform/data-dir.ts";
 import { ConfigError } from "../../../platform/errors.ts";
 import { hasCode, type Owner } from "./files.ts";
 import type { RuntimeRecord, TenantPaths } from "./tenant-folder.ts";
@@ -42,6 +43,7 @@ export function ownerOf({ uid }: Pick<RuntimeRecord, "uid">): Owner | undefined 
  * @throws ConfigError naming the folder that bars them.
  */
 export async function prepareRoot(root: string): Promise<void> {
+  await makeDataDir(path.dirname(root));
   await mkdir(root, { recursive: true, mode: 0o700 });
   if (isolation() === "shared") return chmod(root, 0o700);
   await chmod(root, 0o711);

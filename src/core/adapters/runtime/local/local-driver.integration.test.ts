@@ -25,6 +25,7 @@ runtimeDriverContract("local", async (t) => {
   return {
     ...bench,
     another: () => bench.another(),
+    image: () => "bundled sandbox runtime",
     running: async (tenantId) => (await processesOf(bench.root, tenantId)).length,
   };
 });

@@ -45,7 +45,7 @@ export function describeEnd(known: ProcessRecord | undefined): string {
 
 function observeStopped(record: RuntimeRecord, known: ProcessRecord | undefined): ObservedRuntime {
   const { spec, desired, failure } = record;
-  const base = { tenantId: spec.tenantId, image: spec.image, specHash: spec.hash };
+  const base = { tenantId: spec.tenantId, image: "", specHash: spec.hash };
   if (desired === "asleep") return { ...base, state: "asleep", address: undefined, reason: undefined };
   if (failure !== null) return { ...base, state: "failed", address: undefined, reason: failure };
   return { ...base, state: "starting", address: addressOf(record), reason: describeEnd(known) };

@@ -8,7 +8,14 @@ import { hasCode } from "./files.ts";
 import { isolation, isReachable } from "./isolation.ts";
 
 /** What to start: a command and its first arguments. `sandbox` stands in for a real OpenClaw. */
-export type Program = { kind: "sandbox" | "real"; command: string; args: readonly string[]; node: string };
+export type Program = {
+  kind: "sandbox" | "real";
+  /** For operators. */
+  name: string;
+  command: string;
+  args: readonly string[];
+  node: string;
+};
 
 /**
  * The program of all runtimes, at a place where their users can reach it.
@@ -21,7 +28,7 @@ export async function findProgram(binary: string | undefined): Promise<Program> 
       script: sandboxScript(),
       cacheFolder: tmpdir(),
     });
-    return { kind: "sandbox", command: node, args: [script], node };
+    return { kind: "sandbox", name: "bundled sandbox runtime", command: node, args: [script], node };
   }
   if (!existsSync(binary))
     throw new ConfigError("runtime_bin_missing", [`OPENCLAW_RUNTIME_BIN: ${binary} doesn't exist.`]);
@@ -33,9 +40,8 @@ export async function findProgram(binary: string | undefined): Promise<Program> 
     ]);
   }
   const { node } = await reachableCopy({ node: process.execPath, script: undefined, cacheFolder: tmpdir() });
-  return isScript
-    ? { kind: "real", command: node, args: [file], node }
-    : { kind: "real", command: file, args: [], node };
+  const real = { kind: "real", name: `OpenClaw at ${file}`, node } as const;
+  return isScript ? { ...real, command: node, args: [file] } : { ...real, command: file, args: [] };
 }
 
 /** In the bundle beside us as JavaScript, in the source tree as TypeScript. */

@@ -70,7 +70,7 @@ export async function launch(
   const child = await startProcess(
     { command: program.command, args, cwd: paths.home, env, owner, logFile: paths.log },
     async (identity) => {
-      started = { ...identity, specHash: spec.hash, image: spec.image, ...previous };
+      started = { ...identity, specHash: spec.hash, image: program.name, ...previous };
       await writeProcess(paths, started);
     },
   );

@@ -1,0 +1,209 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { createBatcher } from "../../platform/batcher.ts";
+import { createFairQueue } from "./fair-queue.ts";
+import { createMemorySlots, type SendSlots } from "./send-slots.ts";
+
+/** A call that Telegram counts. `share` is who waits for turns together, as a rule a tenant. */
+export type PacedCall = {
+  chatId: number;
+  share: string;
+  /** Messages and changes to them have a limit for each chat; other calls only count for the bot. */
+  isMessage: boolean;
+};
+
+export type Admission = { admitted: true } | { admitted: false; retryAfterSeconds: number };
+
+export type PacerState = {
+  isShared: boolean;
+  waiting: number;
+  admitted: number;
+  refused: number;
+  /** Chat actions left out. */
+  shed: number;
+  /** How often Telegram itself asked for patience. */
+  slowDowns: number;
+};
+
+/** Keeps the bot within what Telegram takes, and tells Telegram's own demands for patience to all daemons. */
+export type Pacer = {
+  /** Waits for the call's turn, or says when to come back if that is more than ten seconds off. Rejects when `signal` aborts. */
+  admit(call: PacedCall, signal?: AbortSignal): Promise<Admission>;
+  /** Whether there is room for a chat action, which takes none away and is left out when there is no room. */
+  admitAction(chatId: number): Promise<boolean>;
+  /** To be told of every `retry_after` of Telegram's. */
+  slowDown(chatId: number, retryAfterSeconds: number): void;
+  state(): PacerState;
+};
+
+type Waiting = { share: string; settle: (admission: Admission) => void };
+
+const MAX_WAIT_MS = 10_000;
+/** The chat's line may take so much of that; the rest is for the bot's. */
+const MAX_CHAT_WAIT_MS = 9_000;
+const CHAT_INTERVAL_MS = 1_000;
+/** How far ahead slots of the bot are taken: enough to ask seldom, too little to keep them from other daemons. */
+const HORIZON_MS = 50;
+const ACTION_BURST_MS = 1_000;
+const BOT_LINE = "bot";
+/**
+ * Telegram does not say whether its patience ends for one chat or for the whole bot. Chats are kept within their limits
+ * here, so when several are refused at once, it is the bot.
+ */
+const CHATS_THAT_MEAN_THE_BOT = 3;
+
+export function createPacer(options: {
+  slots: SendSlots;
+  sendsPerSecond: number;
+  /** For actions, which are counted by each daemon. */
+  divisor: () => Promise<number>;
+  chatIntervalMs?: number;
+  maxWaitMs?: number;
+}): Pacer {
+  const { slots, sendsPerSecond, chatIntervalMs = CHAT_INTERVAL_MS, maxWaitMs = MAX_WAIT_MS } = options;
+  const intervalMs = 1_000 / sendsPerSecond;
+  const maxChatWaitMs = Math.min(MAX_CHAT_WAIT_MS, maxWaitMs);
+  const maxWaiting = Math.max(1, Math.ceil(maxWaitMs / intervalMs));
+  const actions = createMemorySlots(options.divisor);
+  const queue = createFairQueue<Waiting>();
+  const heldUntil = new Map<number, number>();
+  const counts = { admitted: 0, refused: 0, shed: 0, slowDowns: 0 };
+  let botHeldUntil = 0;
+  let chatsWaiting = 0;
+  let isServing = false;
+
+  const chatLines = createBatcher({
+    maxItems: 500,
+    run: (chatIds: number[]) =>
+      slots.reserve(
+        chatIds.map((chatId) => ({
+          line: `chat:${chatId}`,
+          intervalMs: chatIntervalMs,
+          wanted: 1,
+          horizonMs: 0,
+          maxWaitMs: maxChatWaitMs,
+        })),
+      ),
+  });
+
+  async function admit(call: PacedCall, signal?: AbortSignal): Promise<Admission> {
+    const until = performance.now() + maxWaitMs;
+    const refusal = await passChat(call, signal);
+    signal?.throwIfAborted();
+    const admission = refusal ?? (await passBot(call.share, until, signal));
+    counts[admission.admitted ? "admitted" : "refused"] += 1;
+    return admission;
+  }
+
+  /** Undefined once it is this chat's turn. */
+  async function passChat({ chatId, isMessage }: PacedCall, signal?: AbortSignal): Promise<Admission | undefined> {
+    if (!isMessage) {
+      const waitMs = heldMs(chatId);
+      return waitMs > 0 ? comeBackIn(waitMs) : undefined;
+    }
+    const { waitMs, granted } = await chatLines.submit(chatId);
+    if (granted === 0) return comeBackIn(waitMs);
+    if (waitMs > 0) {
+      chatsWaiting += 1;
+      await sleep(waitMs, signal).finally(() => (chatsWaiting -= 1));
+    }
+    return undefined;
+  }
+
+  function passBot(share: string, until: number, signal?: AbortSignal): Promise<Admission> {
+    return new Promise((resolve, reject) => {
+      const finish = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", abort);
+      };
+      const abort = () => {
+        finish();
+        queue.remove(share, waiting);
+        reject(signal?.reason);
+      };
+      const waiting: Waiting = {
+        share,
+        settle(admission) {
+          finish();
+          resolve(admission);
+        },
+      };
+      const timer = setTimeout(
+        () => {
+          queue.remove(share, waiting);
+          waiting.settle(comeBackIn(queueMs()));
+        },
+        Math.max(1, until - performance.now()),
+      );
+      signal?.addEventListener("abort", abort);
+      queue.push(share, waiting);
+      // More than can be served in time: the end of the longest queue gives way, be it this one or another's.
+      if (queue.size > maxWaiting) queue.takeFromLongest()?.settle(comeBackIn(queueMs()));
+      if (!isServing) void serve();
+    });
+  }
+
+  /** Hands out the bot's slots in turns while anybody waits. */
+  async function serve(): Promise<void> {
+    isServing = true;
+    while (queue.size > 0) {
+      const [given] = await slots.reserve([
+        { line: BOT_LINE, intervalMs, wanted: queue.size, horizonMs: HORIZON_MS, maxWaitMs },
+      ]);
+      const { waitMs, granted } = given ?? { waitMs: 0, granted: 0 };
+      const from = performance.now() + waitMs;
+      if (granted === 0) for (const waiting of queue.takeAll()) waiting.settle(comeBackIn(waitMs));
+      for (let slot = 0; slot < granted && queue.size > 0; slot += 1) {
+        const restMs = from + slot * intervalMs - performance.now();
+        if (restMs > 0) await sleep(restMs);
+        queue.take()?.settle({ admitted: true });
+      }
+    }
+    isServing = false;
+  }
+
+  function queueMs(): number {
+    return queue.size * intervalMs;
+  }
+
+  function heldMs(chatId: number): number {
+    return (heldUntil.get(chatId) ?? 0) - performance.now();
+  }
+
+  return {
+    admit,
+    async admitAction(chatId) {
+      const isHeld = heldMs(chatId) > 0 || botHeldUntil > performance.now();
+      const isFree = queue.size === 0 && !isHeld && (await hasRoomForAction(chatId));
+      if (!isFree) counts.shed += 1;
+      return isFree;
+    },
+    slowDown(chatId, retryAfterSeconds) {
+      const ms = retryAfterSeconds * 1_000;
+      counts.slowDowns += 1;
+      for (const [chat, until] of heldUntil) if (until <= performance.now()) heldUntil.delete(chat);
+      heldUntil.set(chatId, Math.max(heldUntil.get(chatId) ?? 0, performance.now() + ms));
+      void slots.hold(`chat:${chatId}`, ms);
+      if (heldUntil.size < CHATS_THAT_MEAN_THE_BOT) return;
+      botHeldUntil = Math.max(botHeldUntil, performance.now() + ms);
+      void slots.hold(BOT_LINE, ms);
+    },
+    state: () => ({ ...counts, isShared: slots.isShared(), waiting: queue.size + chatsWaiting }),
+  };
+
+  async function hasRoomForAction(chatId: number): Promise<boolean> {
+    const wish = { wanted: 1, horizonMs: 0 };
+    const given = await actions.reserve([
+      { ...wish, line: `chat:${chatId}`, intervalMs: chatIntervalMs, maxWaitMs: 0 },
+      { ...wish, line: BOT_LINE, intervalMs, maxWaitMs: ACTION_BURST_MS },
+    ]);
+    return given.every(({ granted }) => granted === 1);
+  }
+}
+
+function comeBackIn(ms: number): Admission {
+  return { admitted: false, retryAfterSeconds: Math.max(1, Math.ceil(ms / 1_000)) };
+}
+
+function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return delay(ms, undefined, signal === undefined ? {} : { signal });
+}

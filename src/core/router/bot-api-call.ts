@@ -1,0 +1,150 @@
+import { isChatClosed } from "../adapters/telegram/bot-api.ts";
+import type { Pacer } from "../adapters/telegram/pacer.ts";
+import { UsageError } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
+import type { BotApiMethod } from "./bot-api-methods.ts";
+import {
+  type Claim,
+  claimsOf,
+  idsGranted,
+  isOwnChatClaim,
+  type TelegramIdKind,
+  type TenantChat,
+} from "./bot-api-ownership.ts";
+import type { BotApiRequest } from "./bot-api-request.ts";
+import type { UpstreamReply } from "./bot-api-upstream.ts";
+import { createUploadPlaces } from "./upload-places.ts";
+
+export type BotApiCallDeps = {
+  pacer: Pacer;
+  /** The private chat linked to a tenant, and its user. */
+  tenantChat(tenantId: TenantId): Promise<TenantChat | undefined>;
+  /** Whether an id was delivered to this tenant, in an update or in a reply. */
+  ownsId(tenantId: TenantId, kind: TelegramIdKind, id: string): Promise<boolean>;
+  /** Remembers ids that a reply has just given to this tenant. Repeats are normal. */
+  rememberIds(tenantId: TenantId, ids: readonly { kind: TelegramIdKind; id: string }[]): Promise<void>;
+  /** Takes note that nothing arrives in a chat any more, because its person blocked the bot or is gone. */
+  closeChat(chatId: number): Promise<void>;
+};
+
+export type BotApiCall = {
+  tenantId: TenantId;
+  method: Extract<BotApiMethod, { rule: "pass" }>;
+  request: BotApiRequest;
+  signal: AbortSignal;
+  /** Told when something was not learnt from a reply. The call has taken effect by then: failing it would have it repeated. */
+  onUnlearnt: (error: unknown) => void;
+};
+
+export type CallOutcome =
+  | { kind: "answered"; reply: UpstreamReply }
+  /** A chat action for which there was no room; nothing is lost with it. */
+  | { kind: "shed" }
+  | { kind: "incomplete"; field: string }
+  | { kind: "foreign"; field: string }
+  | { kind: "too-many"; retryAfterSeconds: number };
+
+/** Unlinking takes effect within this time; a new link at once, since a chat that is not known is looked up again. */
+const CHAT_KEPT_MS = 2_000;
+const MAX_CHATS_KEPT = 10_000;
+const UPLOAD_RETRY_SECONDS = 5;
+
+/** Makes calls for tenants: each is checked, waits for its turn, is sent, and its reply is learnt from. */
+export function createBotApiCaller(
+  deps: BotApiCallDeps,
+  send: (method: string, request: BotApiRequest, signal: AbortSignal) => Promise<UpstreamReply>,
+): (call: BotApiCall) => Promise<CallOutcome> {
+  const chats = new Map<TenantId, { chat: TenantChat | undefined; until: number }>();
+  const uploads = createUploadPlaces();
+
+  return async function call(call) {
+    const { tenantId, method, request } = call;
+    const missing = method.names.find((group) => !group.some((field) => request.params.has(field)));
+    if (missing !== undefined) return { kind: "incomplete", field: missing[0] ?? "" };
+    const owned = await checkOwnership(tenantId, claimsOf(request.params));
+    if ("foreign" in owned) return { kind: "foreign", field: owned.foreign.field };
+    if (request.upload === undefined) return pace(call, owned.chat);
+    const leave = uploads.enter(tenantId);
+    if (leave === undefined) return { kind: "too-many", retryAfterSeconds: UPLOAD_RETRY_SECONDS };
+    try {
+      return await pace(call, owned.chat);
+    } finally {
+      leave();
+    }
+  };
+
+  async function pace(call: BotApiCall, { chatId }: TenantChat): Promise<CallOutcome> {
+    const { tenantId, method, request, signal } = call;
+    if (method.pace === "action") {
+      if (!(await deps.pacer.admitAction(chatId))) return { kind: "shed" };
+    } else {
+      const isMessage = method.pace === "message";
+      const admission = await deps.pacer.admit({ chatId, share: tenantId, isMessage }, signal);
+      if (!admission.admitted) return { kind: "too-many", retryAfterSeconds: admission.retryAfterSeconds };
+    }
+    const reply = await send(method.name, request, signal);
+    await (reply.status === 200 ? remember(tenantId, reply.body) : learn(chatId, reply)).catch(call.onUnlearnt);
+    return { kind: "answered", reply };
+  }
+
+  /** The tenant's chat if everything that is claimed is its own. A tenant without a chat owns nothing. */
+  async function checkOwnership(
+    tenantId: TenantId,
+    claims: Claim[],
+  ): Promise<{ chat: TenantChat } | { foreign: Claim }> {
+    const known = chats.get(tenantId);
+    if (known?.chat !== undefined && known.until > performance.now()) {
+      if ((await findForeign(tenantId, claims, known.chat)) === undefined) return { chat: known.chat };
+    }
+    const chat = await deps.tenantChat(tenantId);
+    if (chats.size >= MAX_CHATS_KEPT) chats.clear();
+    chats.set(tenantId, { chat, until: performance.now() + CHAT_KEPT_MS });
+    const foreign = await findForeign(tenantId, claims, chat);
+    if (foreign !== undefined) return { foreign };
+    if (chat === undefined) throw new UsageError("no-chat", "chat not found");
+    return { chat };
+  }
+
+  async function findForeign(
+    tenantId: TenantId,
+    claims: Claim[],
+    chat: TenantChat | undefined,
+  ): Promise<Claim | undefined> {
+    for (const claim of claims) if (chat === undefined || !(await isOwn(tenantId, claim, chat))) return claim;
+    return undefined;
+  }
+
+  async function isOwn(tenantId: TenantId, claim: Claim, chat: TenantChat): Promise<boolean> {
+    if (claim.kind === "unknown") return false;
+    if (claim.kind === "chat" || claim.kind === "user") return isOwnChatClaim(claim, chat);
+    return typeof claim.value === "string" && (await deps.ownsId(tenantId, claim.kind, claim.value));
+  }
+
+  async function remember(tenantId: TenantId, body: Buffer): Promise<void> {
+    // Most replies give nothing away, and need not be taken apart to know it.
+    const ids = body.includes('"file_') || body.includes('_file_id"') ? idsGranted(body.toString()) : [];
+    if (ids.length > 0) await deps.rememberIds(tenantId, ids);
+  }
+
+  async function learn(chatId: number, { status, body }: UpstreamReply): Promise<void> {
+    if (status !== 429 && status !== 403) return;
+    const { description, retryAfterSeconds } = readRefusal(body);
+    if (retryAfterSeconds !== undefined) deps.pacer.slowDown(chatId, retryAfterSeconds);
+    if (isChatClosed(status, description)) await deps.closeChat(chatId);
+  }
+}
+
+function readRefusal(body: Buffer): { description: string; retryAfterSeconds: number | undefined } {
+  let reply: { description?: unknown; parameters?: { retry_after?: unknown } };
+  try {
+    reply = JSON.parse(body.toString());
+  } catch (error) {
+    if (error instanceof SyntaxError) return { description: "", retryAfterSeconds: undefined };
+    throw error;
+  }
+  const retryAfter = reply.parameters?.retry_after;
+  return {
+    description: String(reply.description),
+    retryAfterSeconds: typeof retryAfter === "number" && retryAfter > 0 ? retryAfter : undefined,
+  };
+}
