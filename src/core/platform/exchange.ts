@@ -5,7 +5,8 @@ export type Exchange = { status: number; headers: IncomingHttpHeaders; body: Buf
 
 /**
  * One request and its whole answer. `undici.request` makes a stream for the answer's body, which for the few bytes that
- * runtimes and the Bot API answer costs as much as the rest. Rejects when there is no whole answer, or `signal` aborts.
+ * runtimes and the Bot API answer costs as much as the rest. Rejects when there is no whole answer, and when `signal` was
+ * aborted before the request went out: what has been sent takes effect, so its answer is waited for.
  */
 export function exchange(
   dispatcher: Dispatcher,
@@ -13,18 +14,12 @@ export function exchange(
   signal?: AbortSignal,
 ): Promise<Exchange> {
   return new Promise((resolve, reject) => {
-    if (signal?.aborted === true) return reject(asError(signal.reason));
     const chunks: Buffer[] = [];
     let status = 0;
     let headers: IncomingHttpHeaders = {};
-    let abort: (() => void) | undefined;
-    const stopListening = () => abort && signal?.removeEventListener("abort", abort);
     dispatcher.dispatch(options, {
       onRequestStart(controller) {
-        if (signal === undefined) return;
-        abort = () => controller.abort(asError(signal.reason));
-        if (signal.aborted) abort();
-        else signal.addEventListener("abort", abort);
+        if (signal?.aborted === true) controller.abort(asError(signal.reason));
       },
       onResponseStart(_controller, statusCode, answered) {
         status = statusCode;
@@ -36,15 +31,18 @@ export function exchange(
         chunks.push(chunk);
       },
       onResponseEnd() {
-        stopListening();
-        resolve({ status, headers, body: Buffer.concat(chunks) });
+        resolve({ status, headers, body: joined(chunks) });
       },
       onResponseError(_controller, error) {
-        stopListening();
         reject(error);
       },
     });
   });
+}
+
+/** Without a copy where there is nothing to join. */
+export function joined(chunks: readonly Buffer[]): Buffer {
+  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
 }
 
 function asError(reason: unknown): Error {

@@ -7,7 +7,8 @@ import {
   type Claim,
   claimsOf,
   idsGranted,
-  isOwnChatClaim,
+  isIdKind,
+  isOwnChat,
   type TelegramIdKind,
   type TenantChat,
 } from "./bot-api-ownership.ts";
@@ -54,24 +55,36 @@ export function createBotApiCaller(
   deps: BotApiCallDeps,
   send: (method: string, request: BotApiRequest, signal: AbortSignal) => Promise<UpstreamReply>,
 ): (call: BotApiCall) => Promise<CallOutcome> {
-  const chats = new Map<TenantId, { chat: TenantChat | undefined; until: number }>();
+  const chats = new Map<TenantId, { chat: TenantChat; until: number }>();
   const uploads = createUploadPlaces();
 
   return async function call(call) {
     const { tenantId, method, request } = call;
     const missing = method.names.find((group) => !group.some((field) => request.params.has(field)));
     if (missing !== undefined) return { kind: "incomplete", field: missing[0] ?? "" };
-    const owned = await checkOwnership(tenantId, claimsOf(request.params));
-    if ("foreign" in owned) return { kind: "foreign", field: owned.foreign.field };
-    if (request.upload === undefined) return pace(call, owned.chat);
-    const leave = uploads.enter(tenantId);
+    const claims = claimsOf(request.params);
+    let chat = recentChat(tenantId);
+    let foreign = findForeign(claims, chat);
+    // Links change: nothing is refused for what was true a moment ago.
+    if (chat === undefined || foreign !== undefined) {
+      chat = await lookUpChat(tenantId);
+      foreign = findForeign(claims, chat);
+    }
+    foreign ??= await findForeignId(tenantId, claims);
+    if (foreign !== undefined) return { kind: "foreign", field: foreign.field };
+    if (chat === undefined) throw new UsageError("no-chat", "chat not found");
+    return request.upload === undefined ? await pace(call, chat) : await upload(call, chat);
+  };
+
+  async function upload(call: BotApiCall, chat: TenantChat): Promise<CallOutcome> {
+    const leave = uploads.enter(call.tenantId);
     if (leave === undefined) return { kind: "too-many", retryAfterSeconds: UPLOAD_RETRY_SECONDS };
     try {
-      return await pace(call, owned.chat);
+      return await pace(call, chat);
     } finally {
       leave();
     }
-  };
+  }
 
   async function pace(call: BotApiCall, { chatId }: TenantChat): Promise<CallOutcome> {
     const { tenantId, method, request, signal } = call;
@@ -83,47 +96,39 @@ export function createBotApiCaller(
       if (!admission.admitted) return { kind: "too-many", retryAfterSeconds: admission.retryAfterSeconds };
     }
     const reply = await send(method.name, request, signal);
-    await (reply.status === 200 ? remember(tenantId, reply.body) : learn(chatId, reply)).catch(call.onUnlearnt);
+    const lesson = reply.status === 200 ? remember(tenantId, reply.body) : learn(chatId, reply);
+    await lesson?.catch(call.onUnlearnt);
     return { kind: "answered", reply };
   }
 
-  /** The tenant's chat if everything that is claimed is its own. A tenant without a chat owns nothing. */
-  async function checkOwnership(
-    tenantId: TenantId,
-    claims: Claim[],
-  ): Promise<{ chat: TenantChat } | { foreign: Claim }> {
+  function recentChat(tenantId: TenantId): TenantChat | undefined {
     const known = chats.get(tenantId);
-    if (known?.chat !== undefined && known.until > performance.now()) {
-      if ((await findForeign(tenantId, claims, known.chat)) === undefined) return { chat: known.chat };
-    }
-    const chat = await deps.tenantChat(tenantId);
-    if (chats.size >= MAX_CHATS_KEPT) chats.clear();
-    chats.set(tenantId, { chat, until: performance.now() + CHAT_KEPT_MS });
-    const foreign = await findForeign(tenantId, claims, chat);
-    if (foreign !== undefined) return { foreign };
-    if (chat === undefined) throw new UsageError("no-chat", "chat not found");
-    return { chat };
+    return known !== undefined && known.until > performance.now() ? known.chat : undefined;
   }
 
-  async function findForeign(
-    tenantId: TenantId,
-    claims: Claim[],
-    chat: TenantChat | undefined,
-  ): Promise<Claim | undefined> {
-    for (const claim of claims) if (chat === undefined || !(await isOwn(tenantId, claim, chat))) return claim;
+  async function lookUpChat(tenantId: TenantId): Promise<TenantChat | undefined> {
+    const chat = await deps.tenantChat(tenantId);
+    if (chats.size >= MAX_CHATS_KEPT) chats.clear();
+    if (chat === undefined) chats.delete(tenantId);
+    else chats.set(tenantId, { chat, until: performance.now() + CHAT_KEPT_MS });
+    return chat;
+  }
+
+  /** The first id that was not given to this tenant. */
+  async function findForeignId(tenantId: TenantId, claims: Claim[]): Promise<Claim | undefined> {
+    for (const claim of claims) {
+      const { kind, value } = claim;
+      if (!isIdKind(kind)) continue;
+      if (typeof value !== "string" || !(await deps.ownsId(tenantId, kind, value))) return claim;
+    }
     return undefined;
   }
 
-  async function isOwn(tenantId: TenantId, claim: Claim, chat: TenantChat): Promise<boolean> {
-    if (claim.kind === "unknown") return false;
-    if (claim.kind === "chat" || claim.kind === "user") return isOwnChatClaim(claim, chat);
-    return typeof claim.value === "string" && (await deps.ownsId(tenantId, claim.kind, claim.value));
-  }
-
-  async function remember(tenantId: TenantId, body: Buffer): Promise<void> {
+  function remember(tenantId: TenantId, body: Buffer): Promise<void> | undefined {
     // Most replies give nothing away, and need not be taken apart to know it.
-    const ids = body.includes('"file_') || body.includes('_file_id"') ? idsGranted(body.toString()) : [];
-    if (ids.length > 0) await deps.rememberIds(tenantId, ids);
+    if (!body.includes("file_")) return undefined;
+    const ids = idsGranted(body.toString());
+    return ids.length > 0 ? deps.rememberIds(tenantId, ids) : undefined;
   }
 
   async function learn(chatId: number, { status, body }: UpstreamReply): Promise<void> {
@@ -132,6 +137,11 @@ export function createBotApiCaller(
     if (retryAfterSeconds !== undefined) deps.pacer.slowDown(chatId, retryAfterSeconds);
     if (isChatClosed(status, description)) await deps.closeChat(chatId);
   }
+}
+
+/** The first claim that is on nobody's or another's chat or user. A tenant without a chat owns nothing. */
+function findForeign(claims: Claim[], chat: TenantChat | undefined): Claim | undefined {
+  return claims.find(({ kind, value }) => chat === undefined || !(isIdKind(kind) || isOwnChat(kind, value, chat)));
 }
 
 function readRefusal(body: Buffer): { description: string; retryAfterSeconds: number | undefined } {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import test from "node:test";
+import { createPacer } from "../adapters/telegram/pacer.ts";
+import { createMemorySlots } from "../adapters/telegram/send-slots.ts";
 import { fixedClock } from "../platform/clock.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { startLoopback } from "../testing/fakes/loopback.ts";
+import { sendJson, startLoopback } from "../testing/fakes/loopback.ts";
 import { ALICE, BOB, REAL_TOKEN, startGateway, type TelegramReply, TOKENS } from "./bot-api-test-setup.ts";
 
 const UNAUTHORIZED = { ok: false, error_code: 401, description: "Unauthorized" };
@@ -316,21 +318,40 @@ test("a text in another charset than UTF-8 is not guessed at", async (t) => {
   assert.equal(telegram.calls.length, 1);
 });
 
-test("a caller that hangs up ends its call to Telegram", async (t) => {
+test("a caller that hangs up while it waits for its turn has nothing sent", async (t) => {
+  const divisor = async () => 1;
+  const pacer = createPacer({ slots: createMemorySlots(divisor), divisor, sendsPerSecond: 20 });
+  const { telegram, call, send, bot } = await startGateway(t, { pacer });
+  const isWaiting = Promise.withResolvers<void>();
+  const leaving = new AbortController();
+  // Not messages, so that only the bot's own line is waited for.
+  const calls = [1, 2, 3].map(() => call(ALICE, "getChat", { chat_id: 111 }).then(() => isWaiting.resolve()));
+  const left = send(`${bot(ALICE)}/getChat?chat_id=111&left=1`, { signal: leaving.signal });
+  await isWaiting.promise;
+  leaving.abort();
+  await assert.rejects(left);
+  await Promise.all([...calls, call(ALICE, "getChat", { chat_id: 111 })]);
+  assert.equal(telegram.calls.filter(({ params }) => params["left"] !== undefined).length, 0);
+  assert.equal(telegram.calls.length, 4);
+});
+
+test("what was sent is learnt from, though its caller hung up", async (t) => {
   const arrived = Promise.withResolvers<void>();
-  const ended = Promise.withResolvers<void>();
+  const released = Promise.withResolvers<void>();
   const slow = await startLoopback(async (_request, response) => {
-    response.on("close", ended.resolve);
     arrived.resolve();
+    await released.promise;
+    sendJson(response, 200, { ok: true, result: { photo: [{ file_id: "F9" }] } });
   });
   t.after(() => slow.close());
-  const { send, bot } = await startGateway(t, { apiRoot: slow.url });
+  const { send, bot, learnt } = await startGateway(t, { apiRoot: slow.url });
   const leaving = new AbortController();
-  const call = send(`${bot(ALICE)}/sendMessage?chat_id=111&text=x`, { signal: leaving.signal });
+  const call = send(`${bot(ALICE)}/sendPhoto?chat_id=111&photo=https://example.com/x.jpg`, { signal: leaving.signal });
   await arrived.promise;
   leaving.abort();
   await assert.rejects(call);
-  await ended.promise;
+  released.resolve();
+  assert.deepEqual(await learnt, [{ kind: "file", id: "F9" }]);
 });
 
 test("a connection that Telegram closed while it was idle costs no call", async (t) => {

@@ -53,7 +53,7 @@ async function refuseWithoutBot(): Promise<never> {
  */
 export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
   const upstream = deps.telegram === undefined ? NO_BOT : createBotApiUpstream(deps.telegram);
-  const call = createBotApiCaller(deps, (...args) => reachTelegram(() => upstream.call(...args)));
+  const call = createBotApiCaller(deps, upstream.call);
   const getMe = cacheIdentity(deps.clock, () => askIdentity(upstream));
 
   async function answerTo(request: IncomingMessage, response: ServerResponse, about: About): Promise<Answer> {
@@ -63,10 +63,10 @@ export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
     // The rest of the body is not waited for: the connection ends with the refusal.
     if (address === undefined || tenantId === undefined) return refusal(401, "Unauthorized", { connection: "close" });
     const exchange = { request, response, tenantId, about };
-    return address.isFile ? fetchFile(exchange, address.rest) : answer(exchange, address);
+    return await (address.isFile ? fetchFile(exchange, address.rest) : answer(exchange, address));
   }
 
-  async function answer(exchange: Exchange, { rest, query }: Address): Promise<Answer> {
+  function answer(exchange: Exchange, { rest, query }: Address): Answer | Promise<Answer> {
     const { tenantId, about } = exchange;
     const method = findBotApiMethod(rest);
     if (method === undefined) return refusal(403, "Forbidden: the method is unknown to this gateway");
@@ -76,7 +76,7 @@ export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
       case "fixed":
         return json(200, { ok: true, result: fixedResult(method.name) });
       case "getMe":
-        return toAnswer(await getMe());
+        return getMe().then(toAnswer);
       case "conflict":
         return refusal(409, "Conflict: updates arrive by webhook here; getUpdates is not available");
       case "refuse":
@@ -132,7 +132,7 @@ export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
     const isPlain = path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
     if (!isPlain || !(await deps.ownsId(tenantId, "file-path", path))) return refusal(404, "Not Found");
     const signal = untilClientLeaves(response);
-    return reachTelegram(() => upstream.download(path, signal));
+    return upstream.download(path, signal);
   }
 
   function explain(error: unknown, request: IncomingMessage, response: ServerResponse, about: About): Answer {
@@ -225,26 +225,12 @@ function untilClientLeaves(response: ServerResponse): AbortSignal {
 }
 
 async function askIdentity(upstream: BotApiUpstream): Promise<UpstreamReply> {
-  const reply = await reachTelegram(() => upstream.call("getMe", { params: new Map(), upload: undefined }));
+  const reply = await upstream.call("getMe", { params: new Map(), upload: undefined });
   if (reply.status === 200) return reply;
   throw new UpstreamError("telegram-refused", `Telegram answered getMe with ${reply.status}`, {
     service: "telegram",
     retryable: true,
   });
-}
-
-/** What goes wrong between us and Telegram is one failure, which a runtime may retry; what is wrong with an upload is the caller's. */
-async function reachTelegram<Result>(attempt: () => Promise<Result>): Promise<Result> {
-  try {
-    return await attempt();
-  } catch (cause) {
-    if (cause instanceof UpstreamError || cause instanceof UsageError) throw cause;
-    throw new UpstreamError("telegram-unreachable", "Telegram can't be reached", {
-      service: "telegram",
-      retryable: true,
-      cause,
-    });
-  }
 }
 
 /** The text has a length of its own here: what was not UTF-8 is not passed on byte by byte. */

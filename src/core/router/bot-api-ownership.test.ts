@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { Json } from "./bot-api-json.ts";
-import { claimsOf, idsGranted, isOwnChatClaim } from "./bot-api-ownership.ts";
+import { claimsOf, idsGranted, isOwnChat } from "./bot-api-ownership.ts";
 
 const TENANT = { chatId: 111, userId: 111 };
 
@@ -10,7 +10,7 @@ function claimed(params: Record<string, Json>): string[] {
 }
 
 function isOwn(kind: "chat" | "user", value: Json): boolean {
-  return isOwnChatClaim({ field: "x", kind, value }, TENANT);
+  return isOwnChat(kind, value, TENANT);
 }
 
 test("identifying fields are found at any depth (F93)", () => {

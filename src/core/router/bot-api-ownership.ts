@@ -47,12 +47,17 @@ export function claimsOf(params: Iterable<[string, Json]>): Claim[] {
   return claims;
 }
 
-/** Whether a claim on a chat or a user is on this tenant's own. Ids are numbers or strings of one: a name such as `@channel` never is. */
-export function isOwnChatClaim(claim: Claim, tenant: TenantChat): boolean {
-  const id = parseChatId(claim.value);
-  if (claim.kind === "chat") return id === tenant.chatId;
+/** Whether what is claimed was handed out by Telegram, and is not a chat or a user. */
+export function isIdKind(kind: Claim["kind"]): kind is TelegramIdKind {
+  return kind !== "chat" && kind !== "user" && kind !== "unknown";
+}
+
+/** Whether a claim is on this tenant's own chat or user. Ids are numbers or strings of one: a name such as `@channel` never is. */
+export function isOwnChat(kind: "chat" | "user" | "unknown", value: Json, tenant: TenantChat): boolean {
+  const id = parseChatId(value);
+  if (kind === "chat") return id === tenant.chatId;
   // In a private chat, the only kind that is served, the chat's id is the user's.
-  return claim.kind === "user" && (id === tenant.chatId || (tenant.userId !== null && id === tenant.userId));
+  return kind === "user" && (id === tenant.chatId || (tenant.userId !== null && id === tenant.userId));
 }
 
 /** The ids in the text of a reply of Telegram's that the tenant may use from now on; none when the reply is not JSON. */

@@ -1,5 +1,7 @@
+import { isUtf8 } from "node:buffer";
 import type { Readable } from "node:stream";
 import { UsageError } from "../platform/errors.ts";
+import { joined } from "../platform/exchange.ts";
 import { type Form, type FormFile, readForm, writeForm } from "./bot-api-form.ts";
 import { type Json, parseStrictJson } from "./bot-api-json.ts";
 
@@ -13,7 +15,6 @@ export type BotApiRequest = {
 type Params = BotApiRequest["params"];
 
 const MAX_BODY_BYTES = 1024 * 1024;
-const MAX_BODY_MS = 60_000;
 const PARAM_NAME = /^[a-z][a-z0-9_]*$/;
 const FILE_NAME = /^[\w.-]{1,128}$/;
 
@@ -33,7 +34,7 @@ export async function readBotApiRequest(source: {
   body: Readable | undefined;
 }): Promise<BotApiRequest> {
   const params: Params = new Map();
-  addPairs(params, new URLSearchParams(source.query));
+  if (source.query !== "") addPairs(params, new URLSearchParams(source.query));
   const { body, contentType = "" } = source;
   if (body === undefined) return { params, upload: undefined };
 
@@ -120,18 +121,14 @@ function refuseOtherCharsets(contentType: string): void {
 }
 
 function decodeUtf8(bytes: Buffer): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw new UsageError("malformed-text", "the body is not UTF-8", { cause });
-  }
+  if (!isUtf8(bytes)) throw new UsageError("malformed-text", "the body is not UTF-8");
+  return bytes.toString();
 }
 
 function readAtMost(stream: Readable, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
-    const late = setTimeout(() => stream.destroy(), MAX_BODY_MS);
     const take = (chunk: Buffer) => {
       size += chunk.length;
       chunks.push(chunk);
@@ -140,7 +137,7 @@ function readAtMost(stream: Readable, maxBytes: number): Promise<Buffer> {
     };
     const finish = () => {
       stopListening();
-      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks));
+      resolve(joined(chunks));
     };
     const fail = (error: Error) => {
       stopListening();
@@ -148,7 +145,6 @@ function readAtMost(stream: Readable, maxBytes: number): Promise<Buffer> {
     };
     const cutOff = () => fail(new UsageError("cut-off", "the body ended early"));
     function stopListening(): void {
-      clearTimeout(late);
       stream.off("data", take).off("end", finish).off("error", fail).off("close", cutOff);
     }
     stream.on("data", take).on("end", finish).on("error", fail).on("close", cutOff);

@@ -43,6 +43,8 @@ export async function startGateway(t: TestContext, options: { apiRoot?: string; 
   const lines: string[] = [];
   const owned = new Set<string>();
   const closed: number[] = [];
+  /** The first ids that a reply gave. */
+  const learnt = Promise.withResolvers<readonly { kind: string; id: string }[]>();
   const chats = new Map(CHATS);
   const divisor = async () => 1;
   const quick = createPacer({
@@ -70,6 +72,7 @@ export async function startGateway(t: TestContext, options: { apiRoot?: string; 
     ownsId: async (id, kind, value) => owned.has(`${id} ${kind} ${value}`),
     rememberIds: async (id, ids) => {
       for (const { kind, id: value } of ids) owned.add(`${id} ${kind} ${value}`);
+      learnt.resolve(ids);
     },
   });
   const server = createServer((incoming, response) => gateway.serve(incoming, response)).listen(0, "127.0.0.1");
@@ -99,5 +102,5 @@ export async function startGateway(t: TestContext, options: { apiRoot?: string; 
       headers: { "content-type": "application/json" },
       body: JSON.stringify(params),
     });
-  return { telegram, url, send, bot, call, chats, owned, closed, lines };
+  return { telegram, url, send, bot, call, chats, owned, learnt: learnt.promise, closed, lines };
 }

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import { Pool } from "undici";
-import { UpstreamError } from "../platform/errors.ts";
+import { UpstreamError, UsageError } from "../platform/errors.ts";
 import { exchange } from "../platform/exchange.ts";
 import { type BotApiRequest, writeBotApiRequest } from "./bot-api-request.ts";
 
@@ -45,25 +45,33 @@ export function createBotApiUpstream({ apiRoot, token }: { apiRoot: string; toke
       const { body, contentType } = writeBotApiRequest(request);
       const path = `${prefix}/bot${token}/${method}`;
       const options = { method: "POST" as const, path, headers: { "content-type": contentType }, body };
-      const reply = await exchange(pool, options, signal);
+      const reply = await exchange(pool, options, signal).catch(explainFailure);
       const answered = { ...reply, headers: pickHeaders(reply.headers, REPLY_HEADERS) };
       requireTelegrams(answered);
       return answered;
     },
     async download(path, signal) {
       const escaped = path.split("/").map(encodeURIComponent).join("/");
-      const reply = await pool.request({
-        method: "GET",
-        path: `${prefix}/file/bot${token}/${escaped}`,
-        signal: signal ?? null,
-      });
+      const reply = await pool
+        .request({ method: "GET", path: `${prefix}/file/bot${token}/${escaped}`, signal: signal ?? null })
+        .catch(explainFailure);
       const { statusCode: status, body } = reply;
       if (status === 200) return { status, headers: pickHeaders(reply.headers, FILE_HEADERS), body };
-      await body.dump();
+      await body.dump().catch(explainFailure);
       throw status === 404 ? notFound() : notTelegrams(status);
     },
     close: () => pool.close(),
   };
+}
+
+/** What goes wrong between us and Telegram is one failure, which a runtime may retry; what is wrong with an upload is the caller's. */
+function explainFailure(cause: unknown): never {
+  if (cause instanceof UsageError) throw cause;
+  throw new UpstreamError("telegram-unreachable", "Telegram can't be reached", {
+    service: "telegram",
+    retryable: true,
+    cause,
+  });
 }
 
 /** A proxy in between may answer pages and redirects, and a refused token is the bot's, not the caller's: none of that is passed on. */

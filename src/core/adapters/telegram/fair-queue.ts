@@ -6,19 +6,14 @@ export type FairQueue<Item> = {
   take(): Item | undefined;
   /** The newest item of the share that has most, and that share. */
   takeFromLongest(): Item | undefined;
-  remove(share: string, item: Item): void;
-  takeAll(): Item[];
+  /** Takes out every item that `isWanted`, wherever it stands. */
+  takeWhere(isWanted: (item: Item) => boolean): Item[];
 };
 
 export function createFairQueue<Item>(): FairQueue<Item> {
   // In the order of turns: a share that was served goes to the end.
   const shares = new Map<string, Item[]>();
   let size = 0;
-
-  function shrink(share: string, items: Item[]): void {
-    size -= 1;
-    if (items.length === 0) shares.delete(share);
-  }
 
   return {
     get size() {
@@ -44,22 +39,22 @@ export function createFairQueue<Item>(): FairQueue<Item> {
       let longest: [string, Item[]] | undefined;
       for (const entry of shares) if (entry[1].length > (longest?.[1].length ?? 0)) longest = entry;
       if (longest === undefined) return undefined;
-      const item = longest[1].pop();
-      shrink(...longest);
-      return item;
+      const [share, items] = longest;
+      if (items.length === 1) shares.delete(share);
+      size -= 1;
+      return items.pop();
     },
-    remove(share, item) {
-      const items = shares.get(share) ?? [];
-      const position = items.indexOf(item);
-      if (position === -1) return;
-      items.splice(position, 1);
-      shrink(share, items);
-    },
-    takeAll() {
-      const all = [...shares.values()].flat();
-      shares.clear();
-      size = 0;
-      return all;
+    takeWhere(isWanted) {
+      const taken: Item[] = [];
+      for (const [share, items] of shares) {
+        if (!items.some(isWanted)) continue;
+        const { wanted = [], others = [] } = Object.groupBy(items, (item) => (isWanted(item) ? "wanted" : "others"));
+        taken.push(...wanted);
+        if (others.length > 0) shares.set(share, others);
+        else shares.delete(share);
+      }
+      size -= taken.length;
+      return taken;
     },
   };
 }

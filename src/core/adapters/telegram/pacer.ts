@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { createBatcher } from "../../platform/batcher.ts";
 import { createFairQueue } from "./fair-queue.ts";
-import { createMemorySlots, type SendSlots } from "./send-slots.ts";
+import { createMemorySlots, type SendSlots, type Slots } from "./send-slots.ts";
 
 /** A call that Telegram counts. `share` is who waits for turns together, as a rule a tenant. */
 export type PacedCall = {
@@ -35,7 +35,12 @@ export type Pacer = {
   state(): PacerState;
 };
 
-type Waiting = { share: string; settle: (admission: Admission) => void };
+type Waiting = {
+  until: number;
+  signal: AbortSignal | undefined;
+  settle: (admission: Admission) => void;
+  fail: (reason: unknown) => void;
+};
 
 const MAX_WAIT_MS = 10_000;
 /** The chat's line may take so much of that; the rest is for the bot's. */
@@ -85,57 +90,32 @@ export function createPacer(options: {
       ),
   });
 
-  async function admit(call: PacedCall, signal?: AbortSignal): Promise<Admission> {
+  async function admit({ chatId, share, isMessage }: PacedCall, signal?: AbortSignal): Promise<Admission> {
     const until = performance.now() + maxWaitMs;
-    const refusal = await passChat(call, signal);
-    signal?.throwIfAborted();
-    const admission = refusal ?? (await passBot(call.share, until, signal));
-    counts[admission.admitted ? "admitted" : "refused"] += 1;
-    return admission;
-  }
-
-  /** Undefined once it is this chat's turn. */
-  async function passChat({ chatId, isMessage }: PacedCall, signal?: AbortSignal): Promise<Admission | undefined> {
-    if (!isMessage) {
-      const waitMs = heldMs(chatId);
-      return waitMs > 0 ? comeBackIn(waitMs) : undefined;
-    }
-    const { waitMs, granted } = await chatLines.submit(chatId);
-    if (granted === 0) return comeBackIn(waitMs);
+    const { waitMs, granted } = isMessage ? await chatLines.submit(chatId) : untilFree(chatId);
+    if (granted === 0) return count(comeBackIn(waitMs));
     if (waitMs > 0) {
       chatsWaiting += 1;
       await sleep(waitMs, signal).finally(() => (chatsWaiting -= 1));
     }
-    return undefined;
+    signal?.throwIfAborted();
+    return count(await passBot(share, until, signal));
+  }
+
+  function count(admission: Admission): Admission {
+    counts[admission.admitted ? "admitted" : "refused"] += 1;
+    return admission;
+  }
+
+  /** What is no message has no line in its chat, and only stops when the chat is on hold. */
+  function untilFree(chatId: number): Slots {
+    const waitMs = Math.max(0, heldMs(chatId));
+    return { waitMs, granted: waitMs > 0 ? 0 : 1 };
   }
 
   function passBot(share: string, until: number, signal?: AbortSignal): Promise<Admission> {
-    return new Promise((resolve, reject) => {
-      const finish = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", abort);
-      };
-      const abort = () => {
-        finish();
-        queue.remove(share, waiting);
-        reject(signal?.reason);
-      };
-      const waiting: Waiting = {
-        share,
-        settle(admission) {
-          finish();
-          resolve(admission);
-        },
-      };
-      const timer = setTimeout(
-        () => {
-          queue.remove(share, waiting);
-          waiting.settle(comeBackIn(queueMs()));
-        },
-        Math.max(1, until - performance.now()),
-      );
-      signal?.addEventListener("abort", abort);
-      queue.push(share, waiting);
+    return new Promise((settle, fail) => {
+      queue.push(share, { until, signal, settle, fail });
       // More than can be served in time: the end of the longest queue gives way, be it this one or another's.
       if (queue.size > maxWaiting) queue.takeFromLongest()?.settle(comeBackIn(queueMs()));
       if (!isServing) void serve();
@@ -145,20 +125,36 @@ export function createPacer(options: {
   /** Hands out the bot's slots in turns while anybody waits. */
   async function serve(): Promise<void> {
     isServing = true;
+    let watch: NodeJS.Timeout | undefined;
     while (queue.size > 0) {
       const [given] = await slots.reserve([
         { line: BOT_LINE, intervalMs, wanted: queue.size, horizonMs: HORIZON_MS, maxWaitMs },
       ]);
       const { waitMs, granted } = given ?? { waitMs: 0, granted: 0 };
       const from = performance.now() + waitMs;
-      if (granted === 0) for (const waiting of queue.takeAll()) waiting.settle(comeBackIn(waitMs));
+      if (granted === 0) for (const { settle } of queue.takeWhere(() => true)) settle(comeBackIn(waitMs));
       for (let slot = 0; slot < granted && queue.size > 0; slot += 1) {
         const restMs = from + slot * intervalMs - performance.now();
-        if (restMs > 0) await sleep(restMs);
+        if (restMs > 0) {
+          // One for all that wait, and none while nobody does: a timer for each call costs more than the rest of its way.
+          watch ??= setInterval(dismiss, maxWaitMs / 100);
+          await sleep(restMs);
+        }
         queue.take()?.settle({ admitted: true });
       }
     }
+    clearInterval(watch);
     isServing = false;
+  }
+
+  /** Lets go of those whose time is up, and of those who went away. */
+  function dismiss(): void {
+    const now = performance.now();
+    for (const { signal, settle, fail } of queue.takeWhere(
+      (call) => call.until <= now || call.signal?.aborted === true,
+    ))
+      if (signal?.aborted === true) fail(signal.reason);
+      else settle(comeBackIn(queueMs()));
   }
 
   function queueMs(): number {
