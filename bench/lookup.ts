@@ -8,54 +8,81 @@ import { median, round } from "../scripts/load/figures.ts";
 import { type Stage, withStage } from "../scripts/load/stage.ts";
 
 const FIRST_CHAT = 1_000_001;
-/** Lookups, or updates, under way at once. */
+/** Lookups under way at once: each alone, as at a steady pace, and as many as share a query under full load. */
+const LOOKUPS_AT_ONCE = [1, 10, 100];
+/** Updates under way at once. */
 const AT_ONCE = 100;
+/** Long enough to have the chats' rows in memory. */
+const WARM_UP_SECONDS = 15;
 const BODY = Buffer.alloc(300, "x");
 
-type Run = { lookupMicros: number; laneMicros: number };
+/** One cost for each of LOOKUPS_AT_ONCE. */
+type Run = { lookupMicros: number[]; laneMicros: number };
 
 export type LookupOptions = { rounds: number; seconds: number; sizes: readonly number[] };
 
 /**
  * What finding a chat's route costs, and keeping and finishing an update of it, in a database with so many tenants, each
- * with a runtime and every other with a subscription. The chats are drawn at random from all.
+ * with a runtime and every other with a subscription. The chats are drawn at random from all, which lie in memory. The
+ * databases take turns.
  */
 export async function benchLookup({ rounds, seconds, sizes }: LookupOptions) {
-  const results: { tenants: number; lookupMicros: number; laneMicros: number }[] = [];
-  for (const tenants of sizes) {
-    await withStage(async (stage) => {
+  return withStages(sizes.length, async (stages) => {
+    const contestants = sizes.map((tenants, index) => ({ tenants, stage: at(stages, index), runs: [] as Run[] }));
+    for (const { stage, tenants } of contestants) {
       await fill(stage, tenants);
-      const runs: Run[] = [];
-      await measureLookups(stage, tenants, 1);
-      for (let turn = 0; turn < rounds; turn += 1) {
-        runs.push({
-          lookupMicros: await measureLookups(stage, tenants, seconds),
-          laneMicros: await measureLanes(stage, tenants, seconds),
-        });
+      await measureLookups(stage, tenants, AT_ONCE, WARM_UP_SECONDS);
+    }
+    for (let turn = 0; turn < rounds; turn += 1) {
+      for (const { stage, tenants, runs } of contestants) {
+        const lookupMicros: number[] = [];
+        for (const atOnce of LOOKUPS_AT_ONCE) lookupMicros.push(await measureLookups(stage, tenants, atOnce, seconds));
+        runs.push({ lookupMicros, laneMicros: await measureLanes(stage, tenants, seconds) });
       }
-      results.push({
-        tenants,
-        lookupMicros: round(median(runs.map((run) => run.lookupMicros))),
-        laneMicros: round(median(runs.map((run) => run.laneMicros))),
-      });
-    });
-  }
-  const [smallest, largest] = [results[0], results.at(-1)];
-  return {
-    bench: "lookup",
-    rounds,
-    seconds,
-    results,
-    lookupOfSmallest: round((largest?.lookupMicros ?? Number.NaN) / (smallest?.lookupMicros ?? Number.NaN)),
-    laneOfSmallest: round((largest?.laneMicros ?? Number.NaN) / (smallest?.laneMicros ?? Number.NaN)),
-  };
+    }
+    const [smallest, largest] = [at(contestants, 0), at(contestants, -1)];
+    const ratio = (cost: (run: Run) => number) =>
+      round(median(largest.runs.map((run, turn) => cost(run) / cost(at(smallest.runs, turn)))));
+    return {
+      bench: "lookup",
+      rounds,
+      seconds,
+      lookups: LOOKUPS_AT_ONCE.map((atOnce, index) => ({
+        atOnce,
+        micros: contestants.map(({ tenants, runs }) => ({
+          tenants,
+          each: round(median(runs.map(({ lookupMicros }) => at(lookupMicros, index)))),
+        })),
+        ofSmallest: ratio(({ lookupMicros }) => at(lookupMicros, index)),
+      })),
+      lanes: {
+        atOnce: AT_ONCE,
+        micros: contestants.map(({ tenants, runs }) => ({
+          tenants,
+          each: round(median(runs.map((run) => run.laneMicros))),
+        })),
+        ofSmallest: ratio((run) => run.laneMicros),
+      },
+    };
+  });
+}
+
+async function withStages<Result>(howMany: number, work: (stages: Stage[]) => Promise<Result>): Promise<Result> {
+  if (howMany === 0) return work([]);
+  return withStage((stage) => withStages(howMany - 1, (others) => work([stage, ...others])));
+}
+
+function at<Item>(items: readonly Item[], index: number): Item {
+  const item = items.at(index);
+  if (item === undefined) throw new RangeError(`there is no item ${index}`);
+  return item;
 }
 
 /** @returns microseconds for each lookup. */
-async function measureLookups({ pool }: Stage, tenants: number, seconds: number): Promise<number> {
+async function measureLookups({ pool }: Stage, tenants: number, atOnce: number, seconds: number): Promise<number> {
   const routes = createRouteLookup({ pool, clock: systemClock });
-  return measure(seconds, async () => {
-    const chats = Array.from({ length: AT_ONCE }, () => FIRST_CHAT + randomInt(tenants));
+  return measure(seconds, atOnce, async () => {
+    const chats = Array.from({ length: atOnce }, () => FIRST_CHAT + randomInt(tenants));
     const found = await Promise.all(chats.map((chat) => routes.submit(chat)));
     if (found.some((route) => route?.runtime === undefined)) throw new Error("a chat leads nowhere");
   });
@@ -70,7 +97,7 @@ async function measureLanes({ pool }: Stage, tenants: number, seconds: number): 
   );
   const epoch = rows[0]?.epoch ?? 0;
   let updateId = rows[0]?.last ?? 0;
-  return measure(seconds, async () => {
+  return measure(seconds, AT_ONCE, async () => {
     const items = Array.from({ length: AT_ONCE }, () => {
       const lane = FIRST_CHAT + randomInt(tenants);
       updateId += 1;
@@ -91,10 +118,11 @@ async function measureLanes({ pool }: Stage, tenants: number, seconds: number): 
   });
 }
 
-async function measure(seconds: number, work: () => Promise<void>): Promise<number> {
+/** @returns microseconds for each of the `atOnce` that `work` does. */
+async function measure(seconds: number, atOnce: number, work: () => Promise<void>): Promise<number> {
   const begun = performance.now();
   let done = 0;
-  for (; performance.now() - begun < seconds * 1_000; done += AT_ONCE) await work();
+  for (; performance.now() - begun < seconds * 1_000; done += atOnce) await work();
   return ((performance.now() - begun) * 1_000) / done;
 }
 
