@@ -23,6 +23,8 @@ export async function benchGateway({ rounds, seconds }: GatewayOptions) {
     const contestants = await startContestants(stage);
     try {
       const runs = new Map<string, Run[]>(contestants.list.map(({ name }) => [name, []]));
+      // What counts is how they run for days.
+      for (const contestant of contestants.list) await measure(contestant, seconds);
       for (let turn = 0; turn < rounds; turn += 1) {
         for (const contestant of contestants.list) runs.get(contestant.name)?.push(await measure(contestant, seconds));
       }
