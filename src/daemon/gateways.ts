@@ -6,13 +6,13 @@ import {
   type BotApiGateway,
   closeChat,
   createBotApiGateway,
+  createChatLookup,
   createIdMemory,
   createRuntimeAuth,
   ownsId,
   registerModelGateway,
   type RuntimeAuth,
 } from "../core/router/router.ts";
-import { findTenantById } from "../core/tenants/tenants.ts";
 
 /** Who may come in as which runtime. */
 export function openRuntimeAuth(ctx: Context): RuntimeAuth {
@@ -25,16 +25,13 @@ export function openRuntimeAuth(ctx: Context): RuntimeAuth {
 /** The Bot API for runtimes. */
 export function openBotApiGateway(ctx: Context, auth: RuntimeAuth): BotApiGateway {
   const token = ctx.secrets.telegramBotToken;
+  const chats = createChatLookup(ctx);
   return createBotApiGateway({
     auth,
     clock: ctx.clock,
     log: ctx.log,
     telegram: token === undefined ? undefined : { apiRoot: ctx.config.telegram.apiRoot, token },
-    async tenantChat(tenantId) {
-      const tenant = await findTenantById(ctx.db, tenantId);
-      const chatId = tenant?.telegramChatId ?? undefined;
-      return chatId === undefined ? undefined : { chatId, userId: tenant?.telegramUserId ?? null };
-    },
+    tenantChat: (tenantId) => chats.submit(tenantId),
     ownsId: (tenantId, kind, id) => ownsId(ctx.db, tenantId, { kind, id }),
     rememberIds: createIdMemory(ctx),
     pacer: ctx.pacer,

@@ -28,6 +28,7 @@ export { type BotApiGateway, createBotApiGateway } from "./bot-api-gateway.ts";
 export { closeChat, findChatClosedAt } from "./closed-chats.ts";
 export { createIdMemory, ownsId, pruneKnownIds } from "./known-ids.ts";
 export { registerModelGateway } from "./model-gateway.ts";
+export { createChatLookup } from "./routes.ts";
 export type { RouterObserver } from "./observer.ts";
 export { createRuntimeAuth, type RuntimeAuth } from "./runtime-auth.ts";
 

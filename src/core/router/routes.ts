@@ -3,7 +3,9 @@ import { billingAsJson, judgeEntitlement, readBilling } from "../billing/billing
 import { parseRuntimeRoute, type RuntimeRoute, runtimeAsJson } from "../orchestrator/orchestrator.ts";
 import { type Batcher, createBatcher } from "../platform/batcher.ts";
 import type { Clock } from "../platform/clock.ts";
+import type { TenantId } from "../platform/ids.ts";
 import type { Tenant } from "../tenants/tenants.ts";
+import type { TenantChat } from "./bot-api-ownership.ts";
 
 export type RouteTenant = Pick<
   Tenant,
@@ -50,6 +52,22 @@ export function createRouteLookup(ctx: { pool: pg.Pool; clock: Clock }): Batcher
         }),
       );
       return chatIds.map((chatId) => routes.get(chatId));
+    },
+  });
+}
+
+const FIND_CHATS = `SELECT id, telegram_chat_id AS "chatId", telegram_user_id AS "userId"
+  FROM tenants WHERE id = ANY ($1::uuid[]) AND telegram_chat_id IS NOT NULL`;
+
+/** Looks up the private chats that are linked to tenants, in the same way. */
+export function createChatLookup({ pool }: { pool: pg.Pool }): Batcher<TenantId, TenantChat | undefined> {
+  return createBatcher({
+    maxItems: 500,
+    async run(tenantIds) {
+      const query = { name: "find-chats", text: FIND_CHATS, values: [tenantIds] };
+      const { rows } = await pool.query<TenantChat & { id: TenantId }>(query);
+      const chats = new Map(rows.map(({ id, chatId, userId }) => [id, { chatId, userId }]));
+      return tenantIds.map((id) => chats.get(id));
     },
   });
 }

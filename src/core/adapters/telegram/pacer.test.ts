@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { createPacer, type PacedCall, type Pacer } from "./pacer.ts";
-import { createMemorySlots } from "./send-slots.ts";
+import { createMemorySlots, type SlotWish } from "./send-slots.ts";
 
 type Limits = { sendsPerSecond?: number; chatIntervalMs?: number; maxWaitMs?: number; daemons?: number };
 
@@ -116,6 +116,22 @@ test("chat actions take no room from messages, and are left out when there is no
   assert.equal(await pacer.admitAction(7), false);
   assert.equal(await pacer.admitAction(8), true);
   assert.equal(pacer.state().shed, 1);
+});
+
+test("a message whose turn it is asks for its slots once", async () => {
+  let asked = 0;
+  const divisor = async () => 1;
+  const memory = createMemorySlots(divisor);
+  const slots = {
+    ...memory,
+    reserve(wishes: readonly SlotWish[]) {
+      asked += 1;
+      return memory.reserve(wishes);
+    },
+  };
+  const pacer = createPacer({ slots, divisor, sendsPerSecond: 100 });
+  for (const chat of [1, 2]) assert.deepEqual(await pacer.admit(message(chat)), { admitted: true });
+  assert.equal(asked, 2);
 });
 
 test("who goes away while waiting leaves the line", async () => {

@@ -10,6 +10,8 @@ export type SlotWish = {
   horizonMs: number;
   /** Nothing is given when the first slot is further off. */
   maxWaitMs: number;
+  /** Nothing is given unless the wish before it was given a slot at once. */
+  isLinked?: boolean;
 };
 
 /** `granted` slots, the first in `waitMs`. Without any, `waitMs` says how far off the first one is. */
@@ -43,10 +45,13 @@ export function createMemorySlots(divisor: () => Promise<number>): SendSlots {
       const parts = await divisor();
       const now = performance.now();
       sweep(now);
+      let isAtOnce = true;
       return wishes.map((wish) => {
+        if (wish.isLinked === true && !isAtOnce) return { waitMs: 0, granted: 0 };
         const intervalMs = wish.intervalMs * parts;
         const free = Math.max(now, nextFree.get(wish.line) ?? 0);
         const waitMs = free - now;
+        isAtOnce = waitMs === 0;
         if (waitMs > wish.maxWaitMs) return { waitMs, granted: 0 };
         const within = Math.floor((wish.horizonMs - waitMs) / intervalMs) + 1;
         const granted = Math.min(wish.wanted, Math.max(1, within));

@@ -6,7 +6,8 @@ import test, { type TestContext } from "node:test";
 import { createLog } from "../../platform/log.ts";
 import { openRedis } from "../../platform/redis.ts";
 import { openSlots } from "./shared-slots.ts";
-import type { SendSlots, Slots } from "./send-slots.ts";
+import { createPacer } from "./pacer.ts";
+import { createMemorySlots, type SendSlots, type Slots } from "./send-slots.ts";
 
 const url = process.env["OPENCLAW_TEST_REDIS_URL"] ?? "";
 
@@ -41,6 +42,60 @@ test("daemons share a bot's slots, and bots don't (F28)", async (t) => {
   assert.ok(granted >= 1 && granted <= 2);
   assert.deepEqual(await take(other.slots, 1), { waitMs: 0, granted: 1 });
   assert.ok(first.slots.isShared());
+});
+
+for (const isShared of [true, false]) {
+  test(`a linked wish takes a slot only behind one that was given at once, ${isShared ? "shared" : "in memory"}`, async (t) => {
+    const { slots } = isShared ? await open(t, someBot()) : { slots: createMemorySlots(async () => 1) };
+    const wish = { intervalMs: 5_000, wanted: 1, horizonMs: 0, maxWaitMs: 10_000 };
+    const pair = (line: string) => [
+      { ...wish, line },
+      { ...wish, line: "bot", isLinked: true },
+    ];
+    const given = await slots.reserve([...pair("chat:1"), ...pair("chat:1"), ...pair("chat:2")]);
+    assert.deepEqual(
+      given.map(({ granted, waitMs }) => [granted, Math.round(waitMs / 5_000)]),
+      [
+        [1, 0],
+        [1, 0],
+        [1, 1],
+        [0, 0],
+        [1, 0],
+        [1, 1],
+      ],
+    );
+  });
+}
+
+test("two daemons together send no faster than the bot may, and each chat no faster than it may (F28)", async (t) => {
+  const bot = someBot();
+  const pacers = await Promise.all(
+    [1, 2].map(async () =>
+      createPacer({
+        slots: (await open(t, bot, { daemons: 2 })).slots,
+        sendsPerSecond: 50,
+        chatIntervalMs: 100,
+        divisor: async () => 2,
+      }),
+    ),
+  );
+  const sent: { chatId: number; at: number }[] = [];
+  const chats = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+  await Promise.all(
+    [...chats, ...chats, ...chats].map(async (chatId, turn) => {
+      const pacer = pacers[turn % 2];
+      assert.ok(pacer !== undefined);
+      assert.deepEqual(await pacer.admit({ chatId, share: String(chatId), isMessage: true }), { admitted: true });
+      sent.push({ chatId, at: performance.now() });
+    }),
+  );
+  // Timers may be up to a millisecond early. Each alone, they would be done in half of that.
+  const lasted = Math.max(...sent.map(({ at }) => at)) - Math.min(...sent.map(({ at }) => at));
+  assert.ok(lasted >= 29 * 20 - 2, `all went out within ${lasted} ms`);
+  for (const chatId of chats) {
+    const times = sent.filter((one) => one.chatId === chatId).map(({ at }) => at);
+    assert.ok(Math.max(...times) - Math.min(...times) >= 198, `chat ${chatId}`);
+  }
 });
 
 test("a hold that one daemon hears of holds all of them", async (t) => {

@@ -11,16 +11,20 @@ const RETRY_MS = 1_000;
 const NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + t[2] / 1000";
 
 const RESERVE = `${NOW}
-local answers = {}
+local answers, atOnce = {}, true
 for i, key in ipairs(KEYS) do
-  local interval, wanted = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
-  local horizon, maxWait = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
-  local free = math.max(now, tonumber(redis.call('GET', key) or '0'))
-  local wait, granted = free - now, 0
-  if wait <= maxWait then
-    granted = math.min(wanted, math.max(1, math.floor((horizon - wait) / interval) + 1))
-    local next = free + granted * interval
-    redis.call('SET', key, string.format('%.3f', next), 'PX', math.ceil(next - now) + 1)
+  local interval, wanted, horizon = tonumber(ARGV[5 * i - 4]), tonumber(ARGV[5 * i - 3]), tonumber(ARGV[5 * i - 2])
+  local maxWait, linked = tonumber(ARGV[5 * i - 1]), ARGV[5 * i] == '1'
+  local wait, granted = 0, 0
+  if atOnce or not linked then
+    local free = math.max(now, tonumber(redis.call('GET', key) or '0'))
+    wait = free - now
+    atOnce = wait == 0
+    if wait <= maxWait then
+      granted = math.min(wanted, math.max(1, math.floor((horizon - wait) / interval) + 1))
+      local next = free + granted * interval
+      redis.call('SET', key, string.format('%.3f', next), 'PX', math.ceil(next - now) + 1)
+    end
   end
   answers[#answers + 1] = math.ceil(wait * 1000)
   answers[#answers + 1] = granted
@@ -85,7 +89,7 @@ export function createSharedSlots(options: { redis: Redis; prefix: string; memor
       const answer = await ask(
         RESERVE,
         wishes.map((wish) => keyOf(wish.line)),
-        wishes.flatMap((wish) => [wish.intervalMs, wish.wanted, wish.horizonMs, wish.maxWaitMs]),
+        wishes.flatMap((wish) => [wish.intervalMs, wish.wanted, wish.horizonMs, wish.maxWaitMs, wish.isLinked ? 1 : 0]),
       );
       return Array.isArray(answer) ? readSlots(wishes, answer) : memory.reserve(wishes);
     },
