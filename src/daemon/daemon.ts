@@ -213,6 +213,8 @@ async function beat({ id, ctx, roles, gatewayUrl, parts }: Daemon): Promise<void
     if (!roles.includes("worker")) return;
     const freed = await unlockJobsOfDeadDaemons(ctx.pool);
     if (freed.length > 0) ctx.log.warn({ workers: freed }, "took over the jobs of a daemon that died");
+    const lost = (await parts.jobs?.giveLostBack()) ?? 0;
+    if (lost > 0) ctx.log.warn({ jobs: lost }, "gave back jobs whose news got lost on the way");
   } catch (error) {
     // The next beat tries again; meanwhile others see this daemon as silent, which it is.
     ctx.log.warn({ error }, "heartbeat failed");

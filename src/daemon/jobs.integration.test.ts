@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { sql } from "kysely";
 import { createMemoryDriver } from "../core/adapters/runtime/memory.ts";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import { createContext } from "../core/context.ts";
@@ -124,6 +125,51 @@ test("the retention sweep forgets old notices, links and idempotency keys", asyn
       return rows[0].requests === 0 && rows[0].topics.join() === "privateOnly";
     }, "they are forgotten");
   } finally {
+    await daemon.stop();
+  }
+});
+
+test("a job whose fetching got lost is given back, and one that runs is left alone", async (t) => {
+  await using database = await createTestDatabase();
+  const memory = createMemoryDriver();
+  const held = Promise.withResolvers<void>();
+  const entered: TenantId[] = [];
+  const daemon = await openDaemon(t, database, {
+    ...memory,
+    async ensure(spec, signal) {
+      entered.push(spec.tenantId);
+      if (entered.length === 1) await held.promise;
+      return memory.ensure(spec, signal);
+    },
+  });
+  const { ctx } = daemon;
+  try {
+    const jobs = daemon.start();
+    const { tenant: running } = await createTenant(ctx, {
+      slug: "running",
+      email: "running@example.com",
+      trialDays: 14,
+    });
+    await until(() => entered.length === 1, "the first job is at work");
+    // As if a worker had locked it, and never heard so.
+    const { tenant: lost } = await createTenant(ctx, { slug: "lost", email: "lost@example.com" });
+    // As if a worker had locked it, and never heard so.
+    await ctx.db.transaction().execute(async (tx) => {
+      await enqueueConverge(tx, lost.id);
+      await sql`UPDATE graphile_worker._private_jobs SET locked_at = now(), locked_by = ${jobs.workerIds().at(-1)}
+        WHERE key = ${`converge:${lost.id}`}`.execute(tx);
+    });
+    assert.equal(await jobs.giveLostBack(), 0);
+    assert.equal(await jobs.giveLostBack(), 1);
+    await until(async () => {
+      const { rows } = await database.pool.query("SELECT FROM graphile_worker.jobs WHERE key = $1", [
+        `converge:${lost.id}`,
+      ]);
+      return rows.length === 0;
+    }, "the lost one is done");
+    assert.deepEqual(entered, [running.id]);
+  } finally {
+    held.resolve();
     await daemon.stop();
   }
 });

@@ -4,7 +4,7 @@ import type pg from "pg";
 import { projectStripeEvents, sweepEntitlement } from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import { convergeTenant, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
-import { forgetSilentDaemons } from "../core/platform/daemons.ts";
+import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts";
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
 import type { Log } from "../core/platform/log.ts";
 import { pause } from "../core/platform/pause.ts";
@@ -59,6 +59,11 @@ const SCHEDULE: Partial<Record<JobName, string>> = {
 export type JobRunner = {
   /** Names under which this daemon locks jobs. */
   workerIds: () => string[];
+  /**
+   * Gives back jobs that this daemon has locked and does not run: the reply that brought them, or the news of their end, got
+   * lost. What looks so only once may be on its way. @returns how many were given back.
+   */
+  giveLostBack(): Promise<number>;
   /** Ends what is under way. */
   stop(): Promise<void>;
 };
@@ -69,12 +74,14 @@ export type JobRunner = {
  */
 export function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): JobRunner {
   const stopping = new AbortController();
+  const underWay = new Set<string>();
+  let suspects: string[] = [];
   let current: { runner: Runner; workerIds: ReadonlySet<string> } | undefined;
 
   async function keepRunning(): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
-        current = await startRunner(ctx, pool, metrics);
+        current = await startRunner(ctx, pool, taskList(createHandlers(ctx), metrics, underWay));
         if (stopping.signal.aborted) await current.runner.stop();
         await current.runner.promise;
       } catch (error) {
@@ -86,8 +93,18 @@ export function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): Jo
   }
 
   const running = keepRunning();
+  const workerIds = () => [...(current?.workerIds ?? [])];
   return {
-    workerIds: () => [...(current?.workerIds ?? [])],
+    workerIds,
+    async giveLostBack() {
+      const { lost, unlocked } = await unlockLostJobs(pool, {
+        workerIds: workerIds(),
+        underWay: [...underWay],
+        suspects,
+      });
+      suspects = lost;
+      return unlocked.length;
+    },
     async stop() {
       stopping.abort();
       const ended = async () => {
@@ -106,14 +123,14 @@ export function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): Jo
   };
 }
 
-async function startRunner(ctx: JobsContext, pool: pg.Pool, metrics: Metrics) {
+async function startRunner(ctx: JobsContext, pool: pg.Pool, tasks: TaskList) {
   const workerIds = new Set<string>();
   const events: WorkerEvents = new EventEmitter();
   events.on("pool:create", ({ workerPool }) => workerIds.add(workerPool.id));
   events.on("worker:create", ({ worker }) => workerIds.add(worker.workerId));
   const runner = await run({
     pgPool: pool,
-    taskList: taskList(createHandlers(ctx), metrics),
+    taskList: tasks,
     parsedCronItems: parseCronItems(
       Object.entries(SCHEDULE).map(([task, match]) => ({ task, match, identifier: task, options: { maxAttempts: 1 } })),
     ),
@@ -128,12 +145,14 @@ async function startRunner(ctx: JobsContext, pool: pg.Pool, metrics: Metrics) {
   return { runner, workerIds };
 }
 
-function taskList(handlers: Handlers, metrics: Metrics): TaskList {
+/** `underWay` holds the ids of the jobs that are being done. */
+function taskList(handlers: Handlers, metrics: Metrics, underWay: Set<string>): TaskList {
   return Object.fromEntries(
     Object.entries(handlers).map(([name, handler]) => [
       name,
       async (payload, helpers) => {
         const signal = helpers.abortSignal ?? new AbortController().signal;
+        underWay.add(helpers.job.id);
         try {
           // The only writer of jobs is enqueueJob, which fits payload to name.
           await (handler as (payload: unknown, signal: AbortSignal) => Promise<unknown>)(payload, signal);
@@ -141,6 +160,8 @@ function taskList(handlers: Handlers, metrics: Metrics): TaskList {
         } catch (error) {
           metrics.jobs.inc({ name, result: "failed" });
           throw error;
+        } finally {
+          underWay.delete(helpers.job.id);
         }
       },
     ]),

@@ -59,6 +59,32 @@ export async function unlockJobsOfDeadDaemons(pool: pg.Pool): Promise<string[]> 
 }
 
 /**
+ * Looks for jobs that `workerIds` have locked and that are not `underWay`, and gives back those that were `suspects` before.
+ * @returns the ids of all that were found, and of those given back.
+ */
+export async function unlockLostJobs(
+  pool: pg.Pool,
+  { workerIds, underWay, suspects }: Record<"workerIds" | "underWay" | "suspects", readonly string[]>,
+): Promise<{ lost: string[]; unlocked: string[] }> {
+  const { rows } = await pool.query<{ id: string; unlocked: boolean }>(
+    `WITH lost AS (
+       SELECT id, job_queue_id FROM graphile_worker._private_jobs
+       WHERE locked_by = ANY ($1) AND NOT id = ANY ($2::bigint[])
+     ), unlocked AS (
+       UPDATE graphile_worker._private_jobs AS job SET locked_at = NULL, locked_by = NULL
+       FROM lost WHERE job.id = lost.id AND job.id = ANY ($3::bigint[])
+       RETURNING job.id, job.job_queue_id
+     ), queues AS (
+       UPDATE graphile_worker._private_job_queues AS queue SET locked_at = NULL, locked_by = NULL
+       FROM unlocked WHERE queue.id = unlocked.job_queue_id
+     )
+     SELECT id::text, id IN (SELECT id FROM unlocked) AS unlocked FROM lost`,
+    [workerIds, underWay, suspects],
+  );
+  return { lost: rows.map(({ id }) => id), unlocked: rows.filter((row) => row.unlocked).map(({ id }) => id) };
+}
+
+/**
  * How many daemons live, for dividing limits among them: at least 1, some seconds old, and what was last known while the
  * database doesn't answer.
  */
