@@ -49,3 +49,22 @@ test("a chat that refuses what the service has to say is closed, and open again 
   assert.equal(await findChatClosedAt(ctx.db, 7), undefined);
   assert.equal(ctx.telegram.messages(7).length, 1);
 });
+
+test("a chat is closed by Telegram's news that the bot was blocked, and opened by that of the opposite", async (t) => {
+  const ctx = await setUp(t);
+  const { acceptor } = await ctx.route();
+  const membership = (updateId: number, status: string) => {
+    const person = { id: 7, is_bot: false, first_name: "P" };
+    const fields = { chat: { id: 7, type: "private" }, from: person, new_chat_member: { user: { id: 4242 }, status } };
+    return Buffer.from(JSON.stringify({ update_id: updateId, my_chat_member: fields }));
+  };
+  await closeChat(ctx, 7);
+  ctx.clock.advance(HOUR_MS);
+  await acceptor.accept(membership(1, "kicked"));
+  await ctx.untilOutcome(1, "ignored");
+  assert.deepEqual(await findChatClosedAt(ctx.db, 7), ctx.clock.now());
+  ctx.clock.advance(HOUR_MS);
+  await acceptor.accept(membership(2, "member"));
+  await ctx.untilOutcome(2, "ignored");
+  assert.equal(await findChatClosedAt(ctx.db, 7), undefined);
+});

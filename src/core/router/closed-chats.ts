@@ -4,13 +4,20 @@ import { shardOf } from "./update.ts";
 
 /**
  * Takes note that Telegram refuses to deliver to a chat; since when is kept from the first refusal. Finishing an update of
- * the chat that came later opens it again.
+ * the chat that came later opens it again. `heardAt` is when the chat was last heard from, as far as the caller knows: what
+ * was noted before that no longer holds.
  */
-export async function closeChat(ctx: { db: Db; clock: Clock }, chatId: number): Promise<void> {
+export async function closeChat(ctx: { db: Db; clock: Clock }, chatId: number, heardAt?: Date): Promise<void> {
+  const closedAt = ctx.clock.now();
   await ctx.db
     .insertInto("telegramClosedChats")
-    .values({ chatId, closedAt: ctx.clock.now() })
-    .onConflict((conflict) => conflict.column("chatId").doNothing())
+    .values({ chatId, closedAt })
+    .onConflict((conflict) => {
+      const known = conflict.column("chatId");
+      return heardAt === undefined
+        ? known.doNothing()
+        : known.doUpdateSet({ closedAt }).where("telegramClosedChats.closedAt", "<", heardAt);
+    })
     .execute();
 }
 

@@ -19,6 +19,8 @@ export type UpdateFacts = {
   /** The payload of `/start <payload>`. */
   startPayload: string | undefined;
   callbackQueryId: string | undefined;
+  /** Telegram's news that the person has blocked the bot. */
+  isBotBlocked: boolean;
   /** When its sender sent it, where Telegram says so. */
   sentAt: Date | undefined;
 };
@@ -60,6 +62,7 @@ export function readFacts({ fields }: Update): UpdateFacts {
         ? /^\/start(?:@\w+)? ([A-Za-z0-9_-]{1,64})$/.exec(text(content["text"]) ?? "")?.[1]
         : undefined,
     callbackQueryId: kind === "callback_query" ? text(content["id"]) : undefined,
+    isBotBlocked: kind === "my_chat_member" && record(content["new_chat_member"])["status"] === "kicked",
     sentAt: time(content["date"]),
   };
 }

@@ -81,7 +81,9 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       runtime: route?.runtime,
     });
     const step = await act({ entry, parsed, update, route }, verdict);
-    return step.kind === "finish" ? { ...step, tenantId: step.tenantId ?? route?.tenant.id } : step;
+    if (step.kind !== "finish") return step;
+    if (update.isBotBlocked && entry.lane > 0) await closeChat(ctx, entry.lane, entry.acceptedAt);
+    return { ...step, tenantId: step.tenantId ?? route?.tenant.id };
   }
 
   async function act({ entry, parsed, update, route }: Work, verdict: Verdict): Promise<Step> {
