@@ -42,6 +42,12 @@ export type DaemonOptions = {
 
 const HEARTBEAT_MS = 2_000;
 const MIGRATION_POLL_MS = 1_000;
+/** A connection that has gone dead unnoticed costs so much: well within what Telegram waits for an answer, */
+const ACCEPTOR_QUERY_MS = 4_000;
+/** within a lease, */
+const LEASE_QUERY_MS = 3_000;
+/** and longer than reading a large backlog takes. */
+const ROUTER_QUERY_MS = 20_000;
 const DRAIN_MS = 10_000;
 /** Uploads go on to Telegram while they arrive here, and take as long as that takes. */
 const UPLOAD_MS = 15 * 60_000;
@@ -154,7 +160,10 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
     offer: (...handed: Parameters<Router["lanes"]["offer"]>) => parts.router?.lanes.offer(...handed),
   };
   // A bot's id is the number before the colon of its token.
-  return createAcceptor({ pool: openPool(daemon, 1), clock: ctx.clock, botId: Number.parseInt(token, 10) }, lanes);
+  return createAcceptor(
+    { pool: openPool(daemon, 1, ACCEPTOR_QUERY_MS), clock: ctx.clock, botId: Number.parseInt(token, 10) },
+    lanes,
+  );
 }
 
 async function startWorker(daemon: Daemon): Promise<void> {
@@ -167,6 +176,8 @@ async function startWorker(daemon: Daemon): Promise<void> {
   });
   parts.router = await startRouter({
     ...ctx,
+    pool: openPool(daemon, 12, ROUTER_QUERY_MS),
+    leasePool: openPool(daemon, 1, LEASE_QUERY_MS),
     daemonId: id,
     observer: metrics.router,
     signupUrl: tenancy.signupUrl,
@@ -179,12 +190,13 @@ async function startWorker(daemon: Daemon): Promise<void> {
 }
 
 /** A pool apart, so that what uses it can't be starved by the rest. */
-function openPool({ ctx, parts }: Daemon, max: number): pg.Pool {
+function openPool({ ctx, parts }: Daemon, max: number, queryTimeoutMs?: number): pg.Pool {
   const pool = createPool({
     url: ctx.databaseUrl,
     max,
     applicationName: "openclaw-daemon",
     onIdleError: (error) => ctx.log.warn({ error }, "database connection lost"),
+    ...(queryTimeoutMs === undefined ? {} : { queryTimeoutMs }),
   });
   parts.pools.push(pool);
   return pool;

@@ -8,6 +8,7 @@ import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
 import type { Log } from "../core/platform/log.ts";
 import { pause } from "../core/platform/pause.ts";
+import { pruneDeadLetters } from "../core/router/dead-letters.ts";
 import { pruneNotices } from "../core/router/notices.ts";
 import { pruneInbox, pruneKnownIds } from "../core/router/router.ts";
 import { pruneRequests } from "../core/tenants/tenants.ts";
@@ -41,7 +42,8 @@ function createHandlers(ctx: JobsContext): Handlers {
     "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
-      await pruneKnownIds(ctx);
+      await pruneKnownIds(ctx, signal);
+      await pruneDeadLetters(ctx, signal);
       await pruneNotices(ctx, signal);
       await pruneRequests(ctx, signal);
       await forgetSilentDaemons(ctx.pool);

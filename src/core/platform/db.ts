@@ -25,16 +25,20 @@ export type PoolOptions = {
   applicationName: string;
   /** Called when an idle connection breaks; the pool replaces it by itself. */
   onIdleError: (error: Error) => void;
+  /** After so long a query fails, and its connection is given up: for what must go on when one has gone dead unnoticed. */
+  queryTimeoutMs?: number;
 };
 
 /** A pool of connections. It opens none before the first query. */
-export function createPool({ url, max, applicationName, onIdleError }: PoolOptions): pg.Pool {
+export function createPool(options: PoolOptions): pg.Pool {
+  const { url, max, applicationName, onIdleError, queryTimeoutMs } = options;
   const pool = new pg.Pool({
     connectionString: url,
     max,
     application_name: applicationName,
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
+    ...(queryTimeoutMs === undefined ? {} : { query_timeout: queryTimeoutMs }),
     types,
   });
   pool.on("error", onIdleError);

@@ -14,7 +14,7 @@ import {
 } from "./bot-api-ownership.ts";
 import type { BotApiRequest } from "./bot-api-request.ts";
 import type { UpstreamReply } from "./bot-api-upstream.ts";
-import { createUploadPlaces } from "./upload-places.ts";
+import { createTransferPlaces } from "./transfer-places.ts";
 
 export type BotApiCallDeps = {
   pacer: Pacer;
@@ -48,7 +48,8 @@ export type CallOutcome =
 /** Unlinking takes effect within this time; a new link at once, since a chat that is not known is looked up again. */
 const CHAT_KEPT_MS = 2_000;
 const MAX_CHATS_KEPT = 10_000;
-const UPLOAD_RETRY_SECONDS = 5;
+/** When to come back for a place for a file. */
+export const TRANSFER_RETRY_SECONDS = 5;
 
 /** Makes calls for tenants: each is checked, waits for its turn, is sent, and its reply is learnt from. */
 export function createBotApiCaller(
@@ -56,7 +57,7 @@ export function createBotApiCaller(
   send: (method: string, request: BotApiRequest, signal: AbortSignal) => Promise<UpstreamReply>,
 ): (call: BotApiCall) => Promise<CallOutcome> {
   const chats = new Map<TenantId, { chat: TenantChat; until: number }>();
-  const uploads = createUploadPlaces();
+  const uploads = createTransferPlaces();
 
   return async function call(call) {
     const { tenantId, method, request } = call;
@@ -78,7 +79,7 @@ export function createBotApiCaller(
 
   async function upload(call: BotApiCall, chat: TenantChat): Promise<CallOutcome> {
     const leave = uploads.enter(call.tenantId);
-    if (leave === undefined) return { kind: "too-many", retryAfterSeconds: UPLOAD_RETRY_SECONDS };
+    if (leave === undefined) return { kind: "too-many", retryAfterSeconds: TRANSFER_RETRY_SECONDS };
     try {
       return await pace(call, chat);
     } finally {

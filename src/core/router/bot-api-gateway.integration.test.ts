@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect } from "node:net";
 import test from "node:test";
 import { createPacer } from "../adapters/telegram/pacer.ts";
@@ -380,4 +381,26 @@ test("a file's path is taken as it was given, and leads nowhere else", async (t)
     assert.equal(status, 404, path);
     assert.ok(!bytes.includes("token"), path);
   }
+});
+
+test("files that nobody reads hold up neither messages nor other tenants' files", async (t) => {
+  const { telegram, call, send, url, owned } = await startGateway(t);
+  telegram.addFile("F1", "videos/1.mp4", Buffer.alloc(20 * 2 ** 20));
+  for (const id of [ALICE, BOB]) owned.add(`${id} file-path videos/1.mp4`);
+  const path = (id: TenantId) => `/runtime/${id}/telegram/file/bot${TOKENS.get(id)}/videos/1.mp4`;
+  const { port } = new URL(url);
+  const unread = await Promise.all(
+    Array.from({ length: 70 }, async () => {
+      const socket = connect(Number(port), "127.0.0.1");
+      t.after(() => socket.destroy());
+      socket.write(`GET ${path(ALICE)} HTTP/1.1\r\nhost: gateway\r\n\r\n`);
+      const [head] = await once(socket, "readable").then(() => String(socket.read(32)).split("\r\n"));
+      return head;
+    }),
+  );
+  assert.equal(unread.filter((head) => head === "HTTP/1.1 200 OK").length, 4);
+  assert.equal(unread.filter((head) => head === "HTTP/1.1 429 Too Many Requests").length, 66);
+  assert.equal((await call(BOB, "sendMessage", { chat_id: 222, text: "x" })).status, 200);
+  const { status, bytes } = await send(path(BOB));
+  assert.deepEqual([status, bytes.length], [200, 20 * 2 ** 20]);
 });

@@ -6,12 +6,13 @@ import type { Clock } from "../platform/clock.ts";
 import { assertNever, UpstreamError, UsageError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
-import { type BotApiCallDeps, createBotApiCaller } from "./bot-api-call.ts";
+import { type BotApiCallDeps, createBotApiCaller, TRANSFER_RETRY_SECONDS } from "./bot-api-call.ts";
 import { cacheIdentity } from "./bot-api-identity.ts";
 import { type BotApiMethod, findBotApiMethod, fixedResult } from "./bot-api-methods.ts";
 import { readBotApiRequest } from "./bot-api-request.ts";
 import { type BotApiUpstream, createBotApiUpstream, type UpstreamReply } from "./bot-api-upstream.ts";
 import type { RuntimeAuth } from "./runtime-auth.ts";
+import { createTransferPlaces } from "./transfer-places.ts";
 
 export type BotApiGatewayDeps = BotApiCallDeps & {
   auth: RuntimeAuth;
@@ -36,6 +37,8 @@ type About = { requestId: string; route: string };
 /** A call under way. */
 type Exchange = { request: IncomingMessage; response: ServerResponse; tenantId: TenantId; about: About };
 
+/** How long a runtime may leave a file's bytes unread. */
+const SILENCE_MS = 60_000;
 const JSON_TYPE = { "content-type": "application/json; charset=utf-8" };
 const ROUTE = "/runtime/:tenantId/telegram/*";
 const PREFIX = /^\/runtime\/[^/]*\/telegram\//;
@@ -54,6 +57,7 @@ async function refuseWithoutBot(): Promise<never> {
 export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
   const upstream = deps.telegram === undefined ? NO_BOT : createBotApiUpstream(deps.telegram);
   const call = createBotApiCaller(deps, upstream.call);
+  const downloads = createTransferPlaces();
   const getMe = cacheIdentity(deps.clock, () => askIdentity(upstream));
 
   async function answerTo(request: IncomingMessage, response: ServerResponse, about: About): Promise<Answer> {
@@ -131,8 +135,12 @@ export function createBotApiGateway(deps: BotApiGatewayDeps): BotApiGateway {
   async function fetchFile({ tenantId, response }: Exchange, path: string): Promise<Answer> {
     const isPlain = path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
     if (!isPlain || !(await deps.ownsId(tenantId, "file-path", path))) return refusal(404, "Not Found");
-    const signal = untilClientLeaves(response);
-    return upstream.download(path, signal);
+    const leave = downloads.enter(tenantId);
+    if (leave === undefined) return refusalForNow(TRANSFER_RETRY_SECONDS);
+    response.once("close", leave);
+    // Who doesn't read on is cut off.
+    response.setTimeout(SILENCE_MS, () => response.destroy());
+    return upstream.download(path, untilClientLeaves(response));
   }
 
   function explain(error: unknown, request: IncomingMessage, response: ServerResponse, about: About): Answer {

@@ -32,27 +32,29 @@ const REPLY_MS = 120_000;
 export function createBotApiUpstream({ apiRoot, token }: { apiRoot: string; token: string }): BotApiUpstream {
   const root = new URL(apiRoot);
   const prefix = root.pathname.replace(/\/+$/, "");
-  const pool = new Pool(root.origin, {
-    connections: 64,
+  const options = {
     connect: { timeout: 10_000 },
     headersTimeout: REPLY_MS,
     bodyTimeout: 60_000,
     keepAliveTimeout: KEEP_ALIVE_MS,
     keepAliveMaxTimeout: KEEP_ALIVE_MS,
-  });
+  };
+  const pool = new Pool(root.origin, { ...options, connections: 64 });
+  // Of their own: one that nobody reads must not take a message's connection.
+  const files = new Pool(root.origin, { ...options, connections: 32 });
   return {
     async call(method, request, signal) {
       const { body, contentType } = writeBotApiRequest(request);
       const path = `${prefix}/bot${token}/${method}`;
-      const options = { method: "POST" as const, path, headers: { "content-type": contentType }, body };
-      const reply = await exchange(pool, options, signal).catch(explainFailure);
+      const post = { method: "POST" as const, path, headers: { "content-type": contentType }, body };
+      const reply = await exchange(pool, post, signal).catch(explainFailure);
       const answered = { ...reply, headers: pickHeaders(reply.headers, REPLY_HEADERS) };
       requireTelegrams(answered);
       return answered;
     },
     async download(path, signal) {
       const escaped = path.split("/").map(encodeURIComponent).join("/");
-      const reply = await pool
+      const reply = await files
         .request({ method: "GET", path: `${prefix}/file/bot${token}/${escaped}`, signal: signal ?? null })
         .catch(explainFailure);
       const { statusCode: status, body } = reply;
@@ -60,7 +62,7 @@ export function createBotApiUpstream({ apiRoot, token }: { apiRoot: string; toke
       await body.dump().catch(explainFailure);
       throw status === 404 ? notFound() : notTelegrams(status);
     },
-    close: () => pool.close(),
+    close: async () => void (await Promise.all([pool.close(), files.close()])),
   };
 }
 

@@ -1,7 +1,9 @@
 import { sql } from "kysely";
 import { writeAudit } from "../platform/audit.ts";
+import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { NotFoundError } from "../platform/errors.ts";
+import { pruneRows } from "../platform/prune.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { TenantsContext } from "../tenants/tenants.ts";
 import { HINT_CHANNEL } from "./inbox.ts";
@@ -40,6 +42,13 @@ function choose(db: Db, selection: Selection) {
   if (selection.tenantId !== undefined) query = query.where("tenantId", "=", selection.tenantId);
   if (selection.lane !== undefined) query = query.where("lane", "=", selection.lane);
   return selection.since === undefined ? query : query.where("diedAt", ">=", selection.since);
+}
+
+const KEEP_MS = 30 * 24 * 3_600_000;
+
+/** Forgets letters of more than 30 days ago: they hold what people wrote. */
+export async function pruneDeadLetters(ctx: { db: Db; clock: Clock }, signal: AbortSignal): Promise<void> {
+  await pruneRows(ctx.db, "telegramDeadLetters", sql`died_at < ${addMs(ctx.clock.now(), -KEEP_MS)}`, signal);
 }
 
 /** The newest `limit`, newest first, and how many there are. */

@@ -42,6 +42,10 @@ const STALE_MS = 10 * 60_000;
 /** Kinds behind which somebody sits and waits. */
 const SPOKEN = new Set(["message", "edited_message", "callback_query"]);
 
+export function isSpoken({ kind }: Pick<UpdateFacts, "kind">): boolean {
+  return SPOKEN.has(kind);
+}
+
 const FOREIGN = /business_message|^guest_message$/;
 
 /** The first rule that applies decides. A pure function: acting on the verdict is its caller's part. */
@@ -59,7 +63,7 @@ export function decide(facts: DecisionFacts): Verdict {
       : { kind: "ignore", reason: "not a private chat" };
   }
   const answer = (topic: AnswerTopic): Verdict =>
-    SPOKEN.has(update.kind) ? { kind: "answer", topic } : { kind: "ignore", reason: topic };
+    isSpoken(update) ? { kind: "answer", topic } : { kind: "ignore", reason: topic };
   if (tenant === undefined) return answer("onboarding");
   switch (tenant.status) {
     case "pending":

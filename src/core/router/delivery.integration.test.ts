@@ -135,6 +135,37 @@ test("a message that could not be delivered for 10 minutes ends with an apology 
   assert.deepEqual(await deadLetters(ctx), [{ update_id: 1, reason: "the runtime could not be reached in time" }]);
 });
 
+test("an apology that can't be said at once is said later, and a reaction gets none (F13)", async (t) => {
+  const ctx = await setUp(t);
+  const runtime = await startRuntime(t);
+  runtime.state.answer = answerWith(503);
+  await ctx.addTenant(7, runtime.url);
+  const { acceptor } = await ctx.route();
+  const reaction = { user: { id: 7, is_bot: false, first_name: "P" }, chat: { id: 7, type: "private" }, date: 1 };
+  await acceptor.accept(Buffer.from(JSON.stringify({ update_id: 1, message_reaction: reaction })));
+  await acceptor.accept(message(2, 7));
+  await runtime.waitFor(() => true);
+  for (let times = 0; times < 3; times += 1)
+    ctx.telegram.failNext("sendMessage", { status: 502, body: "<html>Bad Gateway</html>" });
+  ctx.clock.advance(11 * MINUTE_MS);
+  await ctx.untilOutcome(1, "dead");
+  await ctx.untilOutcome(2, "dead");
+  assert.equal(ctx.telegram.messages(7).length, 1);
+});
+
+test("a tap that no runtime gets is answered all the same", async (t) => {
+  const ctx = await setUp(t);
+  const { acceptor } = await ctx.route();
+  const tap = {
+    id: "tap-1",
+    from: { id: 9, is_bot: false, first_name: "P" },
+    message: { date: 0, chat: { id: 9, type: "private" } },
+  };
+  await acceptor.accept(Buffer.from(JSON.stringify({ update_id: 1, callback_query: tap })));
+  const call = await ctx.telegram.waitFor(({ method }) => method === "answerCallbackQuery");
+  assert.deepEqual(call.params, { callback_query_id: "tap-1" });
+});
+
 test("a message to a sleeping runtime waits for it without spending tries (F10, F54)", async (t) => {
   const ctx = await setUp(t);
   const runtime = await startRuntime(t);

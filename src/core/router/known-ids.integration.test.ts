@@ -33,6 +33,6 @@ test("an id is kept for 30 days from when it was last seen", async (t) => {
   clock.advance(20 * DAY_MS);
   await remember(tenant, [seen]);
   clock.advance(11 * DAY_MS);
-  await pruneKnownIds({ db, clock });
+  await pruneKnownIds({ db, clock }, new AbortController().signal);
   assert.deepEqual([await ownsId(db, tenant, seen), await ownsId(db, tenant, old)], [true, false]);
 });

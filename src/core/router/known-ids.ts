@@ -1,6 +1,8 @@
 import { createBatcher } from "../platform/batcher.ts";
 import { addMs, type Clock } from "../platform/clock.ts";
+import { sql } from "kysely";
 import type { Db } from "../platform/db.ts";
+import { pruneRows } from "../platform/prune.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { TelegramIdKind } from "./bot-api-ownership.ts";
 
@@ -66,8 +68,8 @@ export async function ownsId(db: Db, tenantId: TenantId, known: KnownId): Promis
 }
 
 /** Forgets ids not seen for 30 days. */
-export async function pruneKnownIds(ctx: { db: Db; clock: Clock }): Promise<void> {
-  await ctx.db.deleteFrom("telegramKnownIds").where("seenAt", "<", addMs(ctx.clock.now(), -KEEP_MS)).execute();
+export async function pruneKnownIds(ctx: { db: Db; clock: Clock }, signal: AbortSignal): Promise<void> {
+  await pruneRows(ctx.db, "telegramKnownIds", sql`seen_at < ${addMs(ctx.clock.now(), -KEEP_MS)}`, signal);
 }
 
 const KIND_BY_FIELD: Readonly<Record<string, TelegramIdKind>> = {

@@ -117,3 +117,23 @@ test("an older update that turns up while a newer one is under way does not brin
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(begun, [5, 3, 4]);
 });
+
+test("a shard that was taken over is let go of: its updates are no longer in memory, and it can be opened anew (F12)", async () => {
+  const inbox = [entry(1), entry(2), entry(3)];
+  let isOurs = false;
+  const lanes = setUp({
+    findOpenLanes: async () => [{ shard: 0, lane: 1, updates: 3, newest: 3 }],
+    loadLane: async () => inbox,
+    finish: async ({ seq }) => {
+      if (isOurs) inbox.splice(0, inbox.length, ...inbox.filter((open) => open.seq !== seq));
+      return isOurs;
+    },
+  });
+  await lanes.open([lease]);
+  while (lanes.depth().updates > 0 || lanes.held().length > 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(lanes.depth(), { lanes: 0, updates: 0 });
+  isOurs = true;
+  await lanes.open([{ shard: 0, epoch: 2 }]);
+  while (inbox.length > 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(lanes.held(), [{ shard: 0, epoch: 2 }]);
+});

@@ -231,6 +231,8 @@ export function createLanes(options: LanesOptions) {
   function loseShard(shard: Shard): number {
     if (!shard.closed.signal.aborted)
       options.log.warn({ shard: shard.number, epoch: shard.epoch }, "shard was taken over by another daemon");
+    // Not waited for: the lane that tells is at work itself.
+    if (shards.get(shard.number) === shard) void close([shard.number]);
     shard.closed.abort();
     return 0;
   }

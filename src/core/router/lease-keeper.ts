@@ -4,12 +4,12 @@ import type { Log } from "../platform/log.ts";
 import { repeat } from "../platform/pause.ts";
 import type { Lanes } from "./lanes.ts";
 import type { RouterObserver } from "./observer.ts";
-import { type Lease, LEASE_MS, releaseLeases, renewLeases } from "./shard-leases.ts";
+import { extendLeases, type Lease, LEASE_MS, releaseAll, releaseLeases, renewLeases } from "./shard-leases.ts";
 
 const RENEW_MS = 1_500;
 const RELOAD_MS = 5_000;
 
-type KeeperContext = { pool: pg.Pool; daemonId: DaemonId; log: Log; observer: RouterObserver };
+type KeeperContext = { leasePool: pg.Pool; daemonId: DaemonId; log: Log; observer: RouterObserver };
 
 /**
  * Renews the leases in a loop, opens what was won, closes what was lost or is more than the fair share. Nothing in the
@@ -17,17 +17,22 @@ type KeeperContext = { pool: pg.Pool; daemonId: DaemonId; log: Log; observer: Ro
  */
 export function keepLeases(ctx: KeeperContext, lanes: Lanes) {
   const stopping = new AbortController();
+  let isGivingBack = false;
   /** Shards whose lanes are being opened, or closed to be given back. */
   const moving = new Map<number, Promise<void>>();
   let lastSuccess = performance.now();
 
   async function renew(): Promise<void> {
     const begun = performance.now();
-    const { held, excess } = await renewLeases(ctx.pool, ctx.daemonId);
+    const { held, excess } = isGivingBack
+      ? { held: await extendLeases(ctx.leasePool, ctx.daemonId), excess: 0 }
+      : await renewLeases(ctx.leasePool, ctx.daemonId);
     lastSuccess = begun;
     const open = new Map(lanes.held().map((lease) => [lease.shard, lease.epoch]));
     const epochs = new Map(held.map((lease) => [lease.shard, lease.epoch]));
     closeLost([...open].filter(([shard, epoch]) => epochs.get(shard) !== epoch).map(([shard]) => shard));
+    // Taken by a renewal that was under way when the end began; it is given back like the rest.
+    if (isGivingBack) return;
     const settled = held.filter((lease) => !moving.has(lease.shard));
     const surplus = settled.slice(0, Math.max(0, excess - (held.length - settled.length)));
     for (const { shard } of surplus) move([shard], giveBack(shard));
@@ -55,7 +60,7 @@ export function keepLeases(ctx: KeeperContext, lanes: Lanes) {
 
   async function giveBack(shard: number): Promise<void> {
     await lanes.close([shard]);
-    await releaseLeases(ctx.pool, ctx.daemonId, [shard]);
+    await releaseLeases(ctx.leasePool, ctx.daemonId, [shard]);
   }
 
   async function tick(): Promise<void> {
@@ -83,15 +88,20 @@ export function keepLeases(ctx: KeeperContext, lanes: Lanes) {
   return {
     /** Settles when the first shards, if any were free, are being worked on. */
     first,
-    /** Ends what is under way, then gives every shard back. */
+    /**
+     * Gives every shard back as soon as what is under way there has ended. The others' leases are renewed until then: a
+     * runtime that takes its time must neither be written to by the next owner as well, nor hold up other chats.
+     */
     async stop() {
+      isGivingBack = true;
+      await Promise.all(moving.values());
+      for (const shard of shardsOf(lanes.held())) move([shard], giveBack(shard));
+      await Promise.all(moving.values());
       stopping.abort();
       await Promise.all([loop, insurance]);
-      await Promise.all(moving.values());
-      const held = shardsOf(lanes.held());
+      // What a renewal took at the last moment. Without a database it runs out by itself.
       await lanes.closeAll();
-      // Without a database they run out by themselves.
-      await releaseLeases(ctx.pool, ctx.daemonId, held).catch((error: unknown) =>
+      await releaseAll(ctx.leasePool, ctx.daemonId).catch((error: unknown) =>
         ctx.log.warn({ error }, "leases could not be given back"),
       );
     },

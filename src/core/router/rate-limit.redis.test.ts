@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import test from "node:test";
 import { createLog } from "../platform/log.ts";
 import { openRedis } from "../platform/redis.ts";
@@ -59,4 +61,28 @@ test("a Redis that was never there is said once, not for every try", async (t) =
 test("0 switches the limit off", async () => {
   const limit = createRateLimit({ perMinute: 0, redis: undefined });
   for (let count = 0; count < 100; count += 1) assert.equal(await limit.allow(1, at), true);
+});
+
+test("a Redis that hangs holds no update up: counting goes on in memory", async (t) => {
+  const hanging = createServer((socket) => {
+    // It answers what a client says when it connects, and no command that counts.
+    socket.on("data", (data) => {
+      for (const command of String(data).split(/(?=\*\d+\r\n)/)) {
+        if (/info\r\n$/i.test(command)) socket.write("$0\r\n\r\n");
+        else if (/client|select|hello/i.test(command)) socket.write("+OK\r\n");
+      }
+    });
+  }).listen(0, "127.0.0.1");
+  await once(hanging, "listening");
+  t.after(() => hanging.close());
+  const address = hanging.address();
+  assert.ok(typeof address === "object" && address !== null);
+  const redis = openRedis(`redis://127.0.0.1:${address.port}`, log);
+  t.after(() => redis.disconnect());
+  await once(redis, "ready");
+  const limit = createRateLimit({ perMinute: 2, redis });
+  const chat = someChat();
+  const verdicts = [];
+  for (let count = 0; count < 3; count += 1) verdicts.push(await limit.allow(chat, at));
+  assert.deepEqual(verdicts, [true, true, false]);
 });

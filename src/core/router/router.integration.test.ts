@@ -103,6 +103,50 @@ test("two daemons share the shards evenly, and one that stops hands its own over
   assert.deepEqual(runtimes[1]?.ids(), odd);
 });
 
+test("a daemon that stops gives shards back one by one, and keeps that of a slow runtime until it has answered (F12)", async (t) => {
+  const ctx = await setUp(t);
+  const answer = Promise.withResolvers<void>();
+  const [slow, quick] = [await startRuntime(t), await startRuntime(t)];
+  slow.state.answer = async (arrival, response) => {
+    await answer.promise;
+    await accept(arrival, response);
+  };
+  await ctx.addTenant(1, slow.url);
+  await ctx.addTenant(2, quick.url);
+  const first = await ctx.route();
+  await first.acceptor.accept(message(1, 1));
+  await slow.waitFor(() => true);
+  const second = await ctx.route();
+  const stopped = first.router.stop();
+  const ownersOf = async () => {
+    await ctx.beat(second.daemonId);
+    const { rows } = await ctx.pool.query("SELECT owner, expires_at > now() AS live FROM router_shards");
+    return Map.groupBy(rows, (row) => row.owner);
+  };
+  await ctx.pool.query("DELETE FROM daemons WHERE id = $1", [first.daemonId]);
+  await until(async () => (await ownsOf(second.daemonId)) === 63, "all but one have changed hands");
+  await second.acceptor.accept(message(2, 2));
+  await ctx.untilOutcome(2, "delivered");
+  // Longer than a lease lasts without renewal.
+  const begun = performance.now();
+  await until(async () => {
+    assert.deepEqual(
+      (await ownersOf()).get(first.daemonId)?.map((row) => row.live),
+      [true],
+    );
+    return performance.now() - begun > 6_500;
+  }, "a lease would have ended");
+  answer.resolve();
+  await stopped;
+  await ctx.untilOutcome(1, "delivered");
+  await until(async () => (await ownsOf(second.daemonId)) === 64, "the last one has changed hands");
+  assert.deepEqual(slow.ids(), [1]);
+
+  async function ownsOf(id: string): Promise<number> {
+    return (await ownersOf()).get(id)?.length ?? 0;
+  }
+});
+
 test("a runtime that hangs costs its daemon no other shard when they are shared out anew", async (t) => {
   const ctx = await setUp(t);
   const held = Promise.withResolvers<void>();

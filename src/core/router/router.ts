@@ -45,6 +45,8 @@ const PRUNE_PAUSE_MS = 75;
 export type RouterContext = Omit<WorkContext, "delivery" | "routes" | "rateLimit" | "observer"> & {
   observer?: RouterObserver;
   pool: pg.Pool;
+  /** For leases alone: they must be renewed whatever the rest waits for, and a query that hangs must fail within a lease's time. */
+  leasePool: pg.Pool;
   daemonId: DaemonId;
   /** Undefined: limits are kept in memory. */
   redis: Redis | undefined;

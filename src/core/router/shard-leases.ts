@@ -13,15 +13,21 @@ export type Lease = { shard: number; epoch: number };
  * @returns everything held now, and how many more than the fair share that is.
  */
 export async function renewLeases(pool: pg.Pool, owner: DaemonId): Promise<{ held: Lease[]; excess: number }> {
-  const renewed = await pool.query<Lease>(
+  const held = await extendLeases(pool, owner);
+  const share = await fairShare(pool);
+  const missing = share - held.length;
+  const taken = missing > 0 ? await takeFree(pool, owner, missing) : [];
+  return { held: [...held, ...taken], excess: Math.max(0, -missing) };
+}
+
+/** Extends what `owner` still holds, and takes nothing. */
+export async function extendLeases(pool: pg.Pool, owner: DaemonId): Promise<Lease[]> {
+  const { rows } = await pool.query<Lease>(
     `UPDATE router_shards SET expires_at = now() + $2 * interval '1 millisecond'
      WHERE owner = $1 AND expires_at > now() RETURNING shard, epoch`,
     [owner, LEASE_MS],
   );
-  const share = await fairShare(pool);
-  const missing = share - renewed.rows.length;
-  const taken = missing > 0 ? await takeFree(pool, owner, missing) : [];
-  return { held: [...renewed.rows, ...taken], excess: Math.max(0, -missing) };
+  return rows;
 }
 
 async function fairShare(pool: pg.Pool): Promise<number> {
@@ -51,4 +57,8 @@ export async function releaseLeases(pool: pg.Pool, owner: DaemonId, shards: read
     `UPDATE router_shards SET owner = NULL, expires_at = NULL WHERE owner = $1 AND shard = ANY ($2::smallint[])`,
     [owner, shards],
   );
+}
+
+export async function releaseAll(pool: pg.Pool, owner: DaemonId): Promise<void> {
+  await pool.query("UPDATE router_shards SET owner = NULL, expires_at = NULL WHERE owner = $1", [owner]);
 }

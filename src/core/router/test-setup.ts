@@ -62,7 +62,7 @@ export async function setUp(t: TestContext) {
   const actor: Actor = { name: "test" };
   const vault = createFileVault({ folder, key: undefined });
   const botApi = createBotApi({ apiRoot: telegram.url, token: BOT_TOKEN });
-  const ctx = { db: database.db, pool: database.pool, clock, log, actor, vault, botApi };
+  const ctx = { db: database.db, pool: database.pool, leasePool: database.pool, clock, log, actor, vault, botApi };
   const routers: Router[] = [];
   t.after(async () => {
     for (const router of routers) await router.stop();

@@ -5,8 +5,9 @@ import type { TenantId } from "../platform/ids.ts";
 import type { Batcher } from "../platform/batcher.ts";
 import type { Log } from "../platform/log.ts";
 import { consumeLink, enqueueConverge, type TenantsContext } from "../tenants/tenants.ts";
-import { type AnswerTopic, decide, isStale, type Verdict } from "./decision.ts";
+import { type AnswerTopic, decide, isSpoken, isStale, type Verdict } from "./decision.ts";
 import type { Delivery } from "./delivery.ts";
+import { createProbes } from "./probes.ts";
 import { closeChat } from "./closed-chats.ts";
 import { type Entry, storeVerdict } from "./inbox.ts";
 import { idsIn, rememberIds } from "./known-ids.ts";
@@ -47,6 +48,13 @@ const MAX_BREAKS = 3;
 /** Longer than anything is held on purpose. */
 const LAST_RESORT_MS = 60 * MINUTE_MS;
 const WAKE_PERIOD_MS = 5_000;
+/** An apology that can't be said by then is not said. */
+const APOLOGY_MS = 30 * MINUTE_MS;
+/** What the service says itself: how much at once, and how long each may take, its turn at the pacer included. */
+const MAX_SPEAKING = 128;
+const SPEAK_MS = 15_000;
+/** Tries at once at runtimes whose last one failed. */
+const MAX_PROBES = 256;
 /** One that is rotated is noticed by the runtime's 401. */
 const SECRET_CACHE_MS = 10 * 60_000;
 const SECRET_CACHE_SIZE = 10_000;
@@ -56,6 +64,8 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   const memories = new WeakMap<Entry, Memory>();
   const wokenAt = new Map<TenantId, number>();
   const secrets = createSecretCache(ctx.vault);
+  const probes = createProbes(MAX_PROBES);
+  let speaking = 0;
 
   return async function work(entry) {
     try {
@@ -82,14 +92,16 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     });
     const step = await act({ entry, parsed, update, route }, verdict);
     if (step.kind !== "finish") return step;
+    if (step.outcome !== "delivered") release(update);
     if (update.isBotBlocked && entry.lane > 0) await closeChat(ctx, entry.lane, entry.acceptedAt);
     return { ...step, tenantId: step.tenantId ?? route?.tenant.id };
   }
 
-  async function act({ entry, parsed, update, route }: Work, verdict: Verdict): Promise<Step> {
+  async function act(work: Work, verdict: Verdict): Promise<Step> {
+    const { entry, update, route } = work;
     switch (verdict.kind) {
       case "deliver":
-        return route === undefined ? finish("ignored", "no tenant") : deliver(entry, parsed, route, verdict.address);
+        return work.route === undefined ? finish("ignored", "no tenant") : deliver(work, work.route, verdict.address);
       case "hold":
         return hold(entry, update, route, verdict.notice);
       case "link":
@@ -105,7 +117,16 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     }
   }
 
-  async function deliver(entry: Entry, parsed: Update, route: Route, address: string): Promise<Step> {
+  /** Ends the waiting sign on a tapped button that no runtime will answer. Nobody waits for it, and nothing hangs on it. */
+  function release({ callbackQueryId }: UpdateFacts): void {
+    if (callbackQueryId === undefined) return;
+    ctx.botApi
+      ?.call("answerCallbackQuery", { callback_query_id: callbackQueryId }, { signal: AbortSignal.timeout(SPEAK_MS) })
+      .catch((error: unknown) => ctx.log.debug({ error }, "a tap could not be answered"));
+  }
+
+  async function deliver(work: Work, route: Route, address: string): Promise<Step> {
+    const { entry, parsed } = work;
     const { tenant } = route;
     const memory = recall(entry);
     // One verdict, whatever the number of tries.
@@ -114,29 +135,32 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     // Before the runtime knows them: its answer may come at once.
     await rememberIds(ctx, tenant.id, idsIn(parsed.fields));
     const secret = await secrets.get(tenant.id);
-    if (secret === undefined) return unavailable(entry, tenant, "its webhook secret is not in the vault");
-    const result = await ctx.delivery.post(address, secret, entry.body);
+    if (secret === undefined) return unavailable(work, tenant, "its webhook secret is not in the vault");
+    const result = await probes.post(tenant.id, () => ctx.delivery.post(address, secret, entry.body));
+    // Not even tried: enough others are waiting for runtimes in trouble.
+    if (result === undefined) return deferDelivery(entry, "runtime-unavailable");
     switch (result.kind) {
       case "delivered":
         return finish("delivered");
       case "rejected":
         return finish("dead", `the runtime refused it with status ${result.status}`);
       case "broke":
-        return countBreak(entry, route);
+        return countBreak(work, route);
       case "unauthorized":
         secrets.forget(tenant.id);
-        return unavailable(entry, tenant, "401: the runtime has another webhook secret");
+        return unavailable(work, tenant, "401: the runtime has another webhook secret");
       case "unavailable":
-        return unavailable(entry, tenant, result.reason);
+        return unavailable(work, tenant, result.reason);
       default:
         return assertNever(result);
     }
   }
 
   /** A runtime that has only just come up answers 500 before its queue is ready; later it is the update that breaks it. */
-  async function countBreak(entry: Entry, { tenant, runtime }: Route): Promise<Step> {
+  async function countBreak(work: Work, { tenant, runtime }: Route): Promise<Step> {
+    const { entry } = work;
     const healthySince = runtime?.healthyAt?.getTime() ?? Number.POSITIVE_INFINITY;
-    if (ctx.clock.now().getTime() - healthySince < RUNTIME_GRACE_MS) return unavailable(entry, tenant, "status 500");
+    if (ctx.clock.now().getTime() - healthySince < RUNTIME_GRACE_MS) return unavailable(work, tenant, "status 500");
     const memory = recall(entry);
     memory.breaks += 1;
     return memory.breaks >= MAX_BREAKS
@@ -144,10 +168,10 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       : deferDelivery(entry, "runtime-broke");
   }
 
-  async function unavailable(entry: Entry, tenant: RouteTenant, reason: string): Promise<Step> {
+  async function unavailable({ entry, update }: Work, tenant: RouteTenant, reason: string): Promise<Step> {
     ctx.log.info({ tenantId: tenant.id, seq: entry.seq, reason }, "runtime unavailable, update kept");
     await wake(tenant);
-    await tellToWait(entry, tenant.telegramChatId, "waking");
+    await tellToWait(entry, update, tenant.telegramChatId, "waking");
     return deferDelivery(entry, "runtime-unavailable");
   }
 
@@ -166,7 +190,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     notice: "preparing" | "waking",
   ): Promise<Step> {
     if (notice === "waking" && route !== undefined) await wake(route.tenant);
-    await tellToWait(entry, update.chatId, notice);
+    await tellToWait(entry, update, update.chatId, notice);
     return defer(entry, notice);
   }
 
@@ -186,10 +210,12 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
 
   async function tellToWait(
     entry: Entry,
+    update: UpdateFacts,
     chatId: number | null | undefined,
     notice: "preparing" | "waking",
   ): Promise<void> {
-    if (chatId == null || ctx.clock.now().getTime() - entry.acceptedAt.getTime() < PATIENCE_MS) return;
+    if (chatId == null || !isSpoken(update) || ctx.clock.now().getTime() - entry.acceptedAt.getTime() < PATIENCE_MS)
+      return;
     await say(chatId, notice, NOTICE_PERIOD_MS, TEXTS[notice]());
   }
 
@@ -200,10 +226,12 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   }
 
   async function expire(entry: Entry, update: UpdateFacts, reason: string): Promise<Step> {
-    // The dead letter is kept whether or not the apology arrives.
-    if (update.chatId !== undefined)
-      await say(update.chatId, `expired:${entry.seq}`, 0, TEXTS.undelivered(update.sentAt ?? entry.acceptedAt));
-    return finish("dead", reason);
+    if (update.chatId === undefined || !isSpoken(update)) return finish("dead", reason);
+    const text = TEXTS.undelivered(update.sentAt ?? entry.acceptedAt);
+    const said = await say(update.chatId, `expired:${entry.seq}`, 0, text);
+    // Its sender is told the truth, if Telegram can be reached for it within a while.
+    const waitedMs = ctx.clock.now().getTime() - entry.acceptedAt.getTime();
+    return said === "later" && waitedMs < APOLOGY_MS ? defer(entry, "telegram-unreachable") : finish("dead", reason);
   }
 
   async function link(entry: Entry, update: UpdateFacts, token: string): Promise<Step> {
@@ -239,17 +267,28 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     periodMs: number,
     text: string,
   ): Promise<"said" | "silent" | "later"> {
-    if (ctx.botApi === undefined || !(await claimNotice(ctx, chatId, topic, periodMs))) return "silent";
+    if (ctx.botApi === undefined) return "silent";
+    // While Telegram hangs, what the service has to say must not keep the runtimes' updates from their slots.
+    if (speaking >= MAX_SPEAKING) return "later";
+    speaking += 1;
+    const signal = AbortSignal.timeout(SPEAK_MS);
     try {
-      await ctx.botApi.sendMessage(chatId, text);
+      if (!(await claimNotice(ctx, chatId, topic, periodMs))) return "silent";
+      await ctx.botApi.sendMessage(chatId, text, { signal });
       return "said";
     } catch (error) {
+      if (signal.aborted) {
+        await releaseNotice(ctx.db, chatId, topic);
+        return "later";
+      }
       if (!(error instanceof BotApiError)) throw error;
       ctx.log.warn({ chatId, topic, error }, "could not write to a chat");
       if (error.isChatClosed) await closeChat(ctx, chatId);
       if (!error.retryable) return "silent";
       await releaseNotice(ctx.db, chatId, topic);
       return "later";
+    } finally {
+      speaking -= 1;
     }
   }
 

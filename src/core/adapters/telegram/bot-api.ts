@@ -10,7 +10,6 @@ export class BotApiError extends UpstreamError {
   /** How long Telegram asks to wait before the same call is made again. */
   readonly retryAfterSeconds: number | undefined;
   /** The chat became a supergroup with this id. */
-  readonly migrateToChatId: number | undefined;
 
   /** The person blocked the bot or is gone: nothing arrives there until they write again. */
   get isChatClosed(): boolean {
@@ -25,7 +24,6 @@ export class BotApiError extends UpstreamError {
       retryable: boolean;
       errorCode?: number;
       retryAfterSeconds?: number | undefined;
-      migrateToChatId?: number | undefined;
       cause?: unknown;
     },
   ) {
@@ -37,7 +35,6 @@ export class BotApiError extends UpstreamError {
     this.errorCode = failure.errorCode;
     this.description = failure.description;
     this.retryAfterSeconds = failure.retryAfterSeconds;
-    this.migrateToChatId = failure.migrateToChatId;
   }
 }
 
@@ -145,7 +142,7 @@ type ReplyBody = {
   ok: boolean;
   result?: unknown;
   description?: unknown;
-  parameters?: { retry_after?: unknown; migrate_to_chat_id?: unknown };
+  parameters?: { retry_after?: unknown };
 };
 
 /** A proxy in between may answer HTML: that is no reply of Telegram's. */
@@ -169,7 +166,6 @@ function refusal(method: string, status: number, body: ReplyBody | undefined): B
     description: typeof body?.description === "string" ? body.description : `HTTP ${status}`,
     retryable: status === 429 || status >= 500 || body === undefined,
     retryAfterSeconds: asNumber(body?.parameters?.retry_after),
-    migrateToChatId: asNumber(body?.parameters?.migrate_to_chat_id),
   });
 }
 

@@ -109,6 +109,21 @@ test("when several chats are told to wait at once, the whole bot waits", async (
   assert.equal(await pacer.admitAction(9), false);
 });
 
+test("the bot is held no longer than the least patient chat asks, and never for long", async () => {
+  const patient = open({ maxWaitMs: 500 });
+  for (const [chat, seconds] of [
+    [1, 3_600],
+    [2, 20],
+    [3, 40],
+  ] as const)
+    patient.slowDown(chat, seconds);
+  assert.deepEqual(await patient.admit(message(9)), { admitted: false, retryAfterSeconds: 20 });
+  const colluding = open({ maxWaitMs: 500 });
+  for (const chat of [1, 2, 3]) colluding.slowDown(chat, 3_600);
+  assert.deepEqual(await colluding.admit(message(9)), { admitted: false, retryAfterSeconds: 60 });
+  assert.deepEqual(await colluding.admit(message(1)), { admitted: false, retryAfterSeconds: 3_600 });
+});
+
 test("chat actions take no room from messages, and are left out when there is none", async () => {
   const pacer = open({ chatIntervalMs: 60_000, maxWaitMs: 500 });
   assert.equal(await pacer.admitAction(7), true);

@@ -56,6 +56,10 @@ const NO_SLOT: Slots = { waitMs: 0, granted: 0 };
  * here, so when several are refused at once, it is the bot.
  */
 const CHATS_THAT_MEAN_THE_BOT = 3;
+/** What is refused within this time is refused at once. */
+const AT_ONCE_MS = 2_000;
+/** The bot is tried again after so long, whatever was asked for: the next refusals hold it anew. */
+const MAX_BOT_HOLD_MS = 60_000;
 
 export function createPacer(options: {
   slots: SendSlots;
@@ -72,6 +76,7 @@ export function createPacer(options: {
   const actions = createMemorySlots(options.divisor);
   const queue = createFairQueue<Waiting>();
   const heldUntil = new Map<number, number>();
+  const refused = new Map<number, { at: number; ms: number }>();
   const counts = { admitted: 0, refused: 0, shed: 0, slowDowns: 0 };
   const linkedToOwn = {
     line: BOT_LINE,
@@ -200,12 +205,22 @@ export function createPacer(options: {
       for (const [chat, until] of heldUntil) if (until <= performance.now()) heldUntil.delete(chat);
       heldUntil.set(chatId, Math.max(heldUntil.get(chatId) ?? 0, performance.now() + ms));
       void slots.hold(`chat:${chatId}`, ms);
-      if (heldUntil.size < CHATS_THAT_MEAN_THE_BOT) return;
-      botHeldUntil = Math.max(botHeldUntil, performance.now() + ms);
-      void slots.hold(BOT_LINE, ms);
+      const botMs = botHoldMs(chatId, ms);
+      if (botMs === 0) return;
+      botHeldUntil = Math.max(botHeldUntil, performance.now() + botMs);
+      void slots.hold(BOT_LINE, botMs);
     },
     state: () => ({ ...counts, isShared: slots.isShared(), waiting: queue.size + outsideQueue }),
   };
+
+  /** The least that any of the chats was asked for: a limit of the bot's is the same for all of them. */
+  function botHoldMs(chatId: number, ms: number): number {
+    const now = performance.now();
+    refused.set(chatId, { at: now, ms });
+    for (const [chat, { at }] of refused) if (now - at > AT_ONCE_MS) refused.delete(chat);
+    if (refused.size < CHATS_THAT_MEAN_THE_BOT) return 0;
+    return Math.min(MAX_BOT_HOLD_MS, ...[...refused.values()].map((refusal) => refusal.ms));
+  }
 
   async function hasRoomForAction(chatId: number): Promise<boolean> {
     const wish = { wanted: 1, horizonMs: 0 };

@@ -2,8 +2,6 @@ import type { Redis } from "ioredis";
 import type { Log } from "../../platform/log.ts";
 import { createMemorySlots, type SendSlots, type Slots, type SlotWish } from "./send-slots.ts";
 
-/** Redis that hangs is as good as gone: a message must not wait for it. */
-const ANSWER_MS = 250;
 /** After a failure, memory does for so long before Redis is asked again. */
 const RETRY_MS = 1_000;
 
@@ -71,7 +69,7 @@ export function createSharedSlots(options: { redis: Redis; prefix: string; memor
   async function ask(script: string, keys: string[], args: number[]): Promise<unknown> {
     if (performance.now() < awayUntil) return undefined;
     try {
-      const answer = await within(ANSWER_MS, redis.eval(script, keys.length, ...keys, ...args));
+      const answer = await redis.eval(script, keys.length, ...keys, ...args);
       if (isAway) log.info({}, "sends are paced together with other daemons again");
       isAway = false;
       return answer;
@@ -104,14 +102,4 @@ function readSlots(wishes: readonly SlotWish[], answer: unknown[]): Slots[] {
     waitMs: Number(answer[2 * index]) / 1_000,
     granted: Number(answer[2 * index + 1]),
   }));
-}
-
-async function within<Result>(ms: number, answer: Promise<Result>): Promise<Result> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ms} ms`)), ms);
-  try {
-    return await Promise.race([answer, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
