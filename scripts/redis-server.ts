@@ -10,6 +10,8 @@ export type RedisServer = {
   url: string;
   /** Kills it with SIGKILL and starts it again, empty, at its address. */
   killAndRestart(): Promise<void>;
+  /** Leaves everything that is asked unanswered for so long. */
+  hang(ms: number): Promise<void>;
   stop(): Promise<void>;
 };
 
@@ -29,6 +31,11 @@ export async function startRedis(): Promise<RedisServer | undefined> {
     async killAndRestart() {
       await kill();
       child = await startOn(port);
+    },
+    async hang(ms) {
+      child?.kill("SIGSTOP");
+      await delay(ms);
+      child?.kill("SIGCONT");
     },
     stop: kill,
   };

@@ -5,7 +5,7 @@ import type { Runtimes } from "../load/runtimes.ts";
 import type { Stage } from "../load/stage.ts";
 import type { RedisServer } from "../redis-server.ts";
 
-export const VICTIM_NAMES = ["daemon", "runtime", "postgres", "redis"] as const;
+export const VICTIM_NAMES = ["daemon", "runtime", "postgres", "redis", "redis-hang"] as const;
 export type VictimName = (typeof VICTIM_NAMES)[number];
 
 export function isVictimName(name: string): name is VictimName {
@@ -59,7 +59,9 @@ export type Daemons = Awaited<ReturnType<typeof superviseDaemons>>;
 
 export type Targets = { stage: Stage; daemons: Daemons; runtimes: Runtimes; redis: RedisServer };
 
-/** Kills with SIGKILL; settles when it is back. */
+const HANG_MS = 1_500;
+
+/** Kills with SIGKILL, or has it hang; settles when it is back. */
 export async function killAndRestart(name: VictimName, { stage, daemons, runtimes, redis }: Targets): Promise<void> {
   switch (name) {
     case "daemon":
@@ -68,6 +70,8 @@ export async function killAndRestart(name: VictimName, { stage, daemons, runtime
       return runtimes.killAndRestart();
     case "redis":
       return redis.killAndRestart();
+    case "redis-hang":
+      return redis.hang(HANG_MS);
     case "postgres":
       await stage.killPostgres();
       // As long as it takes somebody to notice.

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import type { Json } from "./bot-api-json.ts";
 import { type BotApiMethod, listBotApiMethods } from "./bot-api-methods.ts";
-import { ALICE, BOB, startGateway } from "./bot-api-test-setup.ts";
+import type { TenantId } from "../platform/ids.ts";
+import { ALICE, BOB, startGateway, TOKENS } from "./bot-api-test-setup.ts";
 
 /** What is Bob's, and a call of Alice's may name nowhere, each as far as Telegram has a field for it. */
 const BOBS: Record<string, Json> = {
@@ -91,6 +92,17 @@ test("nothing of another tenant's can be named in any call of any method (F93)",
     telegram.calls.map((sent) => sent.method),
     ["getMe"],
   );
+});
+
+test("another tenant's file can't be fetched by its path (F93)", async (t) => {
+  const { send, owned, telegram } = await startOwned(t);
+  telegram.addFile("bobs-file", "photos/b.jpg", Buffer.from("b"));
+  owned.add(`${BOB} file-path photos/b.jpg`);
+  const fileOf = (id: TenantId, token: TenantId) => `/runtime/${id}/telegram/file/bot${TOKENS.get(token)}/photos/b.jpg`;
+  assert.equal((await send(fileOf(BOB, BOB))).status, 200);
+  assert.equal((await send(fileOf(ALICE, ALICE))).status, 404);
+  assert.equal((await send(fileOf(BOB, ALICE))).status, 401);
+  assert.equal((await send(fileOf(ALICE, BOB))).status, 401);
 });
 
 test("every method does what the table says with what is the tenant's own", async (t) => {
