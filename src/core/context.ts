@@ -1,6 +1,7 @@
 import path from "node:path";
 import type { Redis } from "ioredis";
 import type pg from "pg";
+import type { StripeApi } from "./adapters/stripe/stripe-api.ts";
 import type { BotApi } from "./adapters/telegram/bot-api.ts";
 import type { Pacer } from "./adapters/telegram/pacer.ts";
 import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
@@ -40,6 +41,8 @@ export type Context = Store & {
   pacer: Pacer;
   /** Undefined: limits are kept in memory. */
   redis: Redis | undefined;
+  /** Undefined without a key: then the events' own words count. */
+  stripe: StripeApi | undefined;
 };
 
 export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runtimes?: RuntimeDriver; pacer?: Pacer };
@@ -97,6 +100,7 @@ export async function createContext(
     botApi,
     pacer,
     redis,
+    stripe: await openStripe(config, secrets),
     async close() {
       redis?.disconnect();
       await botApi?.close();
@@ -142,6 +146,12 @@ async function openPacer({ config, secrets, pool, log, redis }: Store & Pick<Con
   const countDaemons = createDaemonCount(pool);
   const slots = openSlots({ redis, botId: Number.parseInt(secrets.telegramBotToken ?? "0", 10), countDaemons, log });
   return createPacer({ slots, sendsPerSecond: config.telegram.sendsPerSecond, divisor: countDaemons });
+}
+
+async function openStripe(config: Config, secrets: Secrets): Promise<StripeApi | undefined> {
+  if (secrets.stripeSecretKey === undefined) return undefined;
+  const { createStripeApi } = await import("./adapters/stripe/stripe-api.ts");
+  return createStripeApi({ secretKey: secrets.stripeSecretKey, apiBase: config.stripe.apiBase });
 }
 
 async function connectRedis(config: Config, log: Log): Promise<Redis | undefined> {
