@@ -1,7 +1,7 @@
 export { findBilling, findBillings, findEntitlement, readBilling } from "./account.ts";
 export { applyEntitlement, sweepEntitlement } from "./apply.ts";
 export { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.ts";
-export { acceptStripeEvent } from "./ledger.ts";
+export { acceptStripeEvent, createLedger } from "./ledger.ts";
 export { billingAsJson } from "./store.ts";
 
 /** On demand: the schema library that it reads events with takes a command longer to load than its own work takes. */

@@ -44,6 +44,12 @@ export async function lock(db: Db, id: TenantId): Promise<Tenant | undefined> {
   return db.selectFrom("tenants").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
 }
 
+/** Those of the rows that are there, locked in the order of their ids, so that two callers can't wait for each other. */
+export async function lockMany(db: Db, ids: readonly TenantId[]): Promise<Tenant[]> {
+  if (ids.length === 0) return [];
+  return db.selectFrom("tenants").selectAll().where("id", "in", ids).orderBy("id").forUpdate().execute();
+}
+
 export async function insert(db: Db, row: Insertable<Tenants>): Promise<Tenant> {
   return db.insertInto("tenants").values(row).returningAll().executeTakeFirstOrThrow();
 }

@@ -132,6 +132,11 @@ export async function findTenantById(db: Db, id: TenantId): Promise<Tenant | und
   return store.findById(db, id);
 }
 
+/** Those of the tenants that are there, their rows locked until the transaction of `db` ends. */
+export async function lockTenants(db: Db, ids: readonly TenantId[]): Promise<Tenant[]> {
+  return store.lockMany(db, ids);
+}
+
 export async function findTenantByChat(db: Db, chatId: number): Promise<Tenant | undefined> {
   return store.findByChat(db, chatId);
 }
@@ -191,8 +196,8 @@ export async function setHibernated(db: Db, tenantId: TenantId, at: Date | null)
 }
 
 /** Remembers that entitlement came back while the tenant was being removed. */
-export async function setProvisionWhenDeleted(db: Db, tenantId: TenantId, value: boolean): Promise<void> {
-  await store.update(db, tenantId, { provisionWhenDeleted: value });
+export async function setProvisionWhenDeleted(db: Db, tenantId: TenantId, value: boolean): Promise<Tenant> {
+  return store.update(db, tenantId, { provisionWhenDeleted: value });
 }
 
 /** Moves a tenant to another tier, as part of a change that is audited by its caller's reason. */
@@ -201,10 +206,10 @@ export async function setTier(
   tenantId: TenantId,
   tier: "basic" | "plus",
   reason: string,
-): Promise<void> {
+): Promise<Tenant> {
   const before = await lockTenant(ctx.db, tenantId);
-  if (before.tier === tier) return;
-  await store.update(ctx.db, tenantId, { tier, updatedAt: ctx.clock.now() });
+  if (before.tier === tier) return before;
+  const after = await store.update(ctx.db, tenantId, { tier, updatedAt: ctx.clock.now() });
   await writeAudit(ctx.db, {
     at: ctx.clock.now(),
     actor: ctx.actor,
@@ -214,4 +219,5 @@ export async function setTier(
     detail: { fields: ["tier"], tier: `${before.tier} → ${tier}` },
   });
   await enqueueConverge(ctx.db, tenantId);
+  return after;
 }
