@@ -16,8 +16,8 @@ import {
   subscriptionEvent,
 } from "../testing/fakes/stripe-events.ts";
 import {
-  acceptStripeEvent,
   applyEntitlement,
+  createLedger,
   findBilling,
   findEntitlement,
   projectStripeEvents,
@@ -71,7 +71,8 @@ const removed = { to: "deleted", reason: "gone", retentionDays: 30 } as const;
 async function accept(...events: EventBody[]): Promise<string[]> {
   const outcomes: string[] = [];
   for (const event of events) {
-    outcomes.push(await acceptStripeEvent(context(), parseStripeEvent(event), Buffer.from(JSON.stringify(event))));
+    const arrival = { event: parseStripeEvent(event), rawBody: Buffer.from(JSON.stringify(event)) };
+    outcomes.push(await createLedger(context()).submit(arrival));
   }
   return outcomes;
 }

@@ -1,8 +1,9 @@
 export { findBilling, findBillings, findEntitlement, readBilling } from "./account.ts";
 export { applyEntitlement, sweepEntitlement } from "./apply.ts";
 export { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.ts";
-export { acceptStripeEvent, createLedger } from "./ledger.ts";
+export { createLedger } from "./ledger.ts";
 export { billingAsJson } from "./store.ts";
+export { unblockTenant } from "./unblock.ts";
 
 /** On demand: the schema library that it reads events with takes a command longer to load than its own work takes. */
 export const projectStripeEvents: typeof import("./projection.ts").projectStripeEvents = async (ctx, signal) => {

@@ -7,8 +7,8 @@ import * as store from "./store.ts";
 
 const MAX_BATCH = 250;
 
-export type Arrival = { event: StripeEvent; rawBody: Buffer };
-export type Acceptance = "accepted" | "duplicate";
+type Arrival = { event: StripeEvent; rawBody: Buffer };
+type Acceptance = "accepted" | "duplicate";
 
 /**
  * Keeps verified events and has them projected, in one transaction for all that arrive while the one before commits.
@@ -16,16 +16,6 @@ export type Acceptance = "accepted" | "duplicate";
  */
 export function createLedger(ctx: { db: Db; clock: Clock }): Batcher<Arrival, Acceptance> {
   return createBatcher({ maxItems: MAX_BATCH, run: (arrivals) => acceptAll(ctx, arrivals) });
-}
-
-/** The same for a single event. */
-export async function acceptStripeEvent(
-  ctx: { db: Db; clock: Clock },
-  event: StripeEvent,
-  rawBody: Buffer,
-): Promise<Acceptance> {
-  const [acceptance] = await acceptAll(ctx, [{ event, rawBody }]);
-  return acceptance ?? "duplicate";
 }
 
 async function acceptAll(ctx: { db: Db; clock: Clock }, arrivals: readonly Arrival[]): Promise<Acceptance[]> {

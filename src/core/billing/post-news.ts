@@ -26,7 +26,9 @@ export function findSubjects(book: Book, news: StripeNews): TenantId[] {
 
 /** News of what was paid or refunded: which subscription it was for is told by its invoice, if at all. */
 function isCharge(news: StripeNews): boolean {
-  return news.kind === "charge" || (news.kind === "note" && news.subscriptionId === undefined);
+  return (
+    news.kind === "charge" || news.kind === "dispute" || (news.kind === "note" && news.subscriptionId === undefined)
+  );
 }
 
 function hasCurrentSubscription(book: Book, tenantId: TenantId): boolean {
