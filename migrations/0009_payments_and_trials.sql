@@ -47,6 +47,8 @@ CREATE TABLE stripe_read_slots (
   next_at  timestamptz NOT NULL
 );
 
+-- The oldest of many that wait are found without sorting them all.
+CREATE INDEX stripe_events_due_idx ON stripe_events (created_at) WHERE status = 'pending';
 CREATE INDEX stripe_events_received_idx ON stripe_events (received_at);
 
 -- One row per warning that was said; another end of the trial is another warning.

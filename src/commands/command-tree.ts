@@ -36,6 +36,23 @@ export const COMMANDS: Group = {
         logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
       },
     },
+    billing: {
+      description: "what was paid, and what Stripe said",
+      commands: {
+        unblock: {
+          description: "let a tenant run again after a refund or a lost dispute",
+          load: () => import("./billing/unblock.ts"),
+        },
+        events: {
+          description: "what Stripe sent, and what became of it",
+          commands: {
+            list: { description: "list them", load: () => import("./billing/events/list.ts") },
+            show: { description: "show one", load: () => import("./billing/events/show.ts") },
+            replay: { description: "apply them again", load: () => import("./billing/events/replay.ts") },
+          },
+        },
+      },
+    },
     route: {
       description: "see where messages go, and what waits or was given up",
       commands: {

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
-import { projectStripeEvents, sweepEntitlement } from "../core/billing/billing.ts";
+import { projectStripeEvents, pruneEvents, sweepEntitlement } from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import { convergeTenant, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons } from "../core/platform/daemons.ts";
@@ -44,6 +44,7 @@ function createHandlers(ctx: JobsContext): Handlers {
       await pruneKnownIds(ctx);
       await pruneNotices(ctx, signal);
       await pruneRequests(ctx, signal);
+      await pruneEvents(ctx, signal);
       await forgetSilentDaemons(ctx.pool);
     },
   };

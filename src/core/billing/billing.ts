@@ -1,6 +1,18 @@
 export { findBilling, findBillings, findEntitlement, readBilling } from "./account.ts";
 export { applyEntitlement, sweepEntitlement } from "./apply.ts";
 export { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.ts";
+export {
+  EVENT_STATUSES,
+  type EventSelection,
+  type EventStatus,
+  getEvent,
+  type LedgerEvent,
+  listEvents,
+  pruneEvents,
+  readEventPayload,
+  replayEvents,
+  selectReplayable,
+} from "./events.ts";
 export { createLedger } from "./ledger.ts";
 export { billingAsJson } from "./store.ts";
 export { unblockTenant } from "./unblock.ts";

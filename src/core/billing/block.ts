@@ -61,7 +61,7 @@ function blockedSince(charge: Charge, payments: readonly Payment[]): Date | unde
   return isOver ? undefined : refundedAt;
 }
 
-/** By what Stripe tells, else the first invoice of that amount paid between the charge and its refund. */
+/** By what Stripe tells, else the invoice of that amount paid nearest to the charge, and before its refund. */
 function findOwnPayment(charge: Charge, payments: readonly Payment[]): Payment | undefined {
   const told = payments.find(
     ({ chargeId, invoiceId, paymentIntentId }) =>
@@ -70,13 +70,17 @@ function findOwnPayment(charge: Charge, payments: readonly Payment[]): Payment |
       (paymentIntentId !== null && paymentIntentId === charge.paymentIntentId),
   );
   if (told !== undefined || charge.invoiceId !== null) return told;
-  const from = (charge.chargedAt?.getTime() ?? 0) - PAID_BEFORE_MS;
+  const chargedAt = charge.chargedAt?.getTime() ?? 0;
   const until = charge.refundedAt?.getTime() ?? Number.POSITIVE_INFINITY;
   return payments
     .filter(({ chargeId, paymentIntentId }) => chargeId === null && paymentIntentId === null)
-    .filter(({ paidAt }) => paidAt.getTime() >= from && paidAt.getTime() <= until)
+    .filter(({ paidAt }) => paidAt.getTime() >= chargedAt - PAID_BEFORE_MS && paidAt.getTime() <= until)
     .filter(({ amountCents }) => amountCents === null || amountCents === (charge.amountCents ?? amountCents))
-    .toSorted((a, b) => a.paidAt.getTime() - b.paidAt.getTime())[0];
+    .toSorted((a, b) => distance(a.paidAt, chargedAt) - distance(b.paidAt, chargedAt))[0];
+}
+
+function distance(at: Date, ms: number): number {
+  return Math.abs(at.getTime() - ms);
 }
 
 /** What is known of a charge once its own words are added, in any order: refunds only grow. */

@@ -13,6 +13,8 @@ import type { StripeEventRow } from "./store.ts";
 const BATCH_SIZE = 250;
 /** Objects read at once take two seconds at Stripe's pace. */
 const LANES_TO_READ = 50;
+/** Batches under way at once, each of other customers: while one waits for the database, another is judged. */
+const AT_ONCE = 3;
 const MAX_ATTEMPTS = 8;
 const FIRST_RETRY_MS = 5_000;
 const READ_AGAIN_MS = 10_000;
@@ -38,26 +40,45 @@ type Read = { event: StripeEventRow; news: StripeNews | undefined | Error; at: D
  */
 export async function projectStripeEvents(ctx: Context, signal: AbortSignal): Promise<ProjectionResult> {
   const result: ProjectionResult = { projected: 0, ignored: 0, unmatched: 0, failed: 0 };
-  const busyLanes = new Set<string>();
-  while (!signal.aborted) {
-    const due = await takeDue(ctx, [...busyLanes], signal);
-    if (due === undefined) break;
-    // Whoever holds a lane looks for due events again after its present ones, so it will find these.
-    for (const lane of await projectBatch(ctx, due, result)) busyLanes.add(lane);
+  const shares = Array.from({ length: AT_ONCE }, (_, index) => ({ index, of: AT_ONCE }));
+  // One share may find tenants for unmatched events of another that has ended: again, until nothing is left.
+  for (let before = -1; total(result) > before && !signal.aborted;) {
+    before = total(result);
+    const ended = await Promise.allSettled(shares.map((share) => projectShare(ctx, share, result, signal)));
+    for (const one of ended) if (one.status === "rejected") throw one.reason;
   }
   await scheduleRetries(ctx);
   return result;
 }
 
+function total({ projected, ignored, unmatched, failed }: ProjectionResult): number {
+  return projected + ignored + unmatched + failed;
+}
+
+async function projectShare(
+  ctx: Context,
+  share: store.LaneShare,
+  result: ProjectionResult,
+  signal: AbortSignal,
+): Promise<void> {
+  const busyLanes = new Set<string>();
+  while (!signal.aborted) {
+    const due = await takeDue(ctx, { share, busyLanes: [...busyLanes] }, signal);
+    if (due === undefined) return;
+    // Whoever holds a lane looks for due events again after its present ones, so it will find these.
+    for (const lane of await projectBatch(ctx, due, result)) busyLanes.add(lane);
+  }
+}
+
 /** The next events to be applied, read; undefined when none is due. */
-async function takeDue(ctx: Context, busyLanes: string[], signal: AbortSignal): Promise<Read[] | undefined> {
+async function takeDue(ctx: Context, lanes: store.LaneChoice, signal: AbortSignal): Promise<Read[] | undefined> {
   const now = ctx.clock.now();
   if (ctx.stripe === undefined) {
-    const due = await store.listDueEvents(ctx.db, now, busyLanes, BATCH_SIZE);
+    const due = await store.listDueEvents(ctx.db, now, lanes, BATCH_SIZE);
     return due.length === 0 ? undefined : due.map((event) => readEvent(event, parseBody(event), undefined));
   }
   const until = addMs(now, LEASE_MS);
-  const due = await store.leaseDueEvents(ctx.db, { now, until, busyLanes, lanes: LANES_TO_READ });
+  const due = await store.leaseDueEvents(ctx.db, { now, until, lanes, limit: LANES_TO_READ });
   if (due.length === 0) return undefined;
   const parsed = due.map((event) => ({ event, body: parseBody(event) }));
   const readings = await rereadObjects({ ...ctx, stripe: ctx.stripe }, parsed, signal);

@@ -183,6 +183,7 @@ test("turns to read one kind of object are 40 ms apart over everybody, and those
     .select("nextAt")
     .where("kind", "=", "charge")
     .executeTakeFirstOrThrow();
+  assert.ok(nextAt.getTime() >= (rows[0]?.begun.getTime() ?? Number.NaN) + 8 * 40);
   await stage.db
     .updateTable("stripeReadSlots")
     .set({ nextAt: new Date(nextAt.getTime() + 60_000) })

@@ -19,43 +19,47 @@ export async function insertEvents(db: Db, rows: Insertable<StripeEvents>[]): Pr
   return new Set(inserted.map(({ id }) => id));
 }
 
+/** One of the parts that all lanes are dealt out to. */
+export type LaneShare = { index: number; of: number };
+/** The lanes of a share but for those that somebody else holds. */
+export type LaneChoice = { share: LaneShare; busyLanes: readonly string[] };
+
+function isChosen({ share, busyLanes }: LaneChoice) {
+  return sql<boolean>`(hashtext(lane) & 1023) % ${share.of}::integer = ${share.index} AND NOT lane = ANY (${busyLanes})`;
+}
+
 /**
- * Pending events that are due, oldest first by Stripe's time, without those of `busyLanes`. Of one second, checkouts come
+ * Pending events of the chosen lanes that are due, oldest first by Stripe's time. Of one second, checkouts come
  * first: they tell that a subscription which already says `active` is not paid for yet (F67).
  */
-export async function listDueEvents(
-  db: Db,
-  now: Date,
-  busyLanes: readonly string[],
-  limit: number,
-): Promise<StripeEventRow[]> {
-  let query = db
+export async function listDueEvents(db: Db, now: Date, lanes: LaneChoice, limit: number): Promise<StripeEventRow[]> {
+  return db
     .selectFrom("stripeEvents")
     .selectAll()
     .where("status", "=", "pending")
     .where("nextAttemptAt", "<=", now)
+    .where(isChosen(lanes))
     .orderBy("createdAt")
     .orderBy(sql`type LIKE 'checkout.%'`, "desc")
     .orderBy("receivedAt")
     .orderBy("id")
-    .limit(limit);
-  if (busyLanes.length > 0) query = query.where("lane", "not in", busyLanes);
-  return query.execute();
+    .limit(limit)
+    .execute();
 }
 
 /**
- * Takes all due events of the lanes that have waited longest, at most so many, for whoever reads their objects from
+ * Takes all due events of the lanes that have waited longest, at most `limit` of them, for whoever reads their objects from
  * Stripe: until then nobody else takes them. In the order of `listDueEvents`.
  */
 export async function leaseDueEvents(
   db: Db,
-  { now, until, busyLanes, lanes }: { now: Date; until: Date; busyLanes: readonly string[]; lanes: number },
+  { now, until, lanes, limit }: { now: Date; until: Date; lanes: LaneChoice; limit: number },
 ): Promise<StripeEventRow[]> {
   const { rows } = await sql<StripeEventRow>`
     WITH oldest AS (
       SELECT lane FROM stripe_events
-      WHERE status = 'pending' AND next_attempt_at <= ${now} AND NOT lane = ANY (${busyLanes})
-      GROUP BY lane ORDER BY min(created_at) LIMIT ${lanes}
+      WHERE status = 'pending' AND next_attempt_at <= ${now} AND ${isChosen(lanes)}
+      GROUP BY lane ORDER BY min(created_at) LIMIT ${limit}
     ), due AS (
       SELECT id FROM stripe_events
       WHERE status = 'pending' AND next_attempt_at <= ${now} AND lane IN (SELECT lane FROM oldest)
