@@ -19,6 +19,7 @@ export async function openBillingStage() {
   const stage = {
     db: database.db,
     url: database.url,
+    pool: database.pool,
     clock: fixedClock(START),
     tenants: 0,
     /** Empties everything and sets the clock back. */
