@@ -3,6 +3,7 @@ import { after, before, beforeEach, test } from "node:test";
 import { openBillingStage, T0 } from "../src/core/billing/test-setup.ts";
 import { chargeEvent } from "../src/core/testing/fakes/stripe-charge-events.ts";
 import { checkoutEvent, invoiceEvent } from "../src/core/testing/fakes/stripe-events.ts";
+import { changeStatus, forgetTenant, getTenant } from "../src/core/tenants/tenants.ts";
 import { documentOf, expectCode, openFolder } from "./command.ts";
 
 let stage: Awaited<ReturnType<typeof openBillingStage>>;
@@ -70,6 +71,25 @@ test("what is replayed is pending again; ids that are not there are exit 7, alon
   }
   const typed = ["--type", "checkout.session.completed", "--since", "2026-01-01T00:00:00Z"];
   assert.match(expectCode(await openclaw(...events, "replay", ...typed), 0).stderr, /1 events are applied again/);
+});
+
+test("a deleted tenant is restored or purged by an operator; after the purge a restore says so (exit 5)", async (t) => {
+  const openclaw = await openFolder(t, { DATABASE_URL: stage.url });
+  const id = await stage.newTenant();
+  const slug = `tenant-${stage.tenants}`;
+  for (const change of [
+    { to: "deprovisioning", reason: "asked" },
+    { to: "deleted", reason: "gone", retentionDays: 10_000 },
+  ] as const)
+    await stage.db.transaction().execute((tx) => changeStatus({ ...stage.context(), db: tx }, id, change));
+  expectCode(await openclaw("tenant", "restore", slug), 5);
+  const restored = documentOf(expectCode(await openclaw("tenant", "restore", slug, "--unpaid", "--json"), 0));
+  assert.equal(restored["status"], "pending");
+  assert.match(expectCode(await openclaw("tenant", "purge", slug, "--confirm", slug), 5).stderr, /deprovision/);
+  const tenant = await getTenant(stage.db, id);
+  await stage.db.transaction().execute((tx) => forgetTenant({ ...stage.context(), db: tx }, tenant));
+  assert.match(expectCode(await openclaw("tenant", "restore", slug), 5).stderr, /was purged on 2026-03-01/);
+  expectCode(await openclaw("tenant", "restore", "nobody"), 4);
 });
 
 test("an operator lifts a refund's block, with a reason that is kept", async (t) => {

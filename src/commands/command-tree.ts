@@ -32,6 +32,8 @@ export const COMMANDS: Group = {
           description: "remove the tenant's runtime and keys",
           load: () => import("./tenant/deprovision.ts"),
         },
+        restore: { description: "bring a deleted tenant back", load: () => import("./tenant/restore.ts") },
+        purge: { description: "remove a deleted tenant's data for good", load: () => import("./tenant/purge.ts") },
         events: { description: "what happened to a tenant, and why", load: () => import("./tenant/events.ts") },
         logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
       },

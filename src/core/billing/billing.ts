@@ -3,6 +3,7 @@ export { applyEntitlement, sweepEntitlement } from "./apply.ts";
 export { type Billing, type Entitlement, judgeEntitlement } from "./entitlement.ts";
 export {
   EVENT_STATUSES,
+  forgetEventsOf,
   type EventSelection,
   type EventStatus,
   getEvent,

@@ -129,6 +129,11 @@ export async function replayEvents(
   });
 }
 
+/** Forgets every event about a tenant that is purged. */
+export async function forgetEventsOf(db: Db, tenantId: TenantId): Promise<void> {
+  await db.deleteFrom("stripeEvents").where("tenantId", "=", tenantId).execute();
+}
+
 /** Forgets what was applied or ignored 90 days after it came; never what found no tenant or failed. */
 export async function pruneEvents(ctx: { db: Db; clock: Clock }, signal: AbortSignal): Promise<void> {
   const before = addMs(ctx.clock.now(), -KEEP_MS);

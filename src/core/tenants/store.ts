@@ -58,6 +58,37 @@ export async function update(db: Db, id: TenantId, change: Updateable<Tenants>):
   return db.updateTable("tenants").set(change).where("id", "=", id).returningAll().executeTakeFirstOrThrow();
 }
 
+export async function remove(db: Db, id: TenantId): Promise<void> {
+  await db.deleteFrom("tenants").where("id", "=", id).execute();
+}
+
+export async function listPurgeable(db: Db, now: Date): Promise<TenantId[]> {
+  const rows = await db
+    .selectFrom("tenants")
+    .select("id")
+    .where("status", "=", "deleted")
+    .where("purgeAfter", "<=", now)
+    .orderBy("purgeAfter")
+    .execute();
+  return rows.map(({ id }) => id);
+}
+
+/** By the slug or id that it had, the latest of several. */
+export async function findPurgedAt(db: Db, reference: string): Promise<Date | undefined> {
+  const id = parseTenantId(reference);
+  const row = await db
+    .selectFrom("auditLog")
+    .select("at")
+    .where("action", "=", "tenant.purged")
+    .where(
+      id === undefined ? sql<boolean>`detail->>'slug' = ${reference.toLowerCase()}` : sql<boolean>`tenant_id = ${id}`,
+    )
+    .orderBy("id", "desc")
+    .limit(1)
+    .executeTakeFirst();
+  return row?.at;
+}
+
 export async function findIdempotencyKey(db: Db, key: string) {
   return db.selectFrom("idempotencyKeys").selectAll().where("key", "=", key).executeTakeFirst();
 }

@@ -190,6 +190,33 @@ export async function updateTenant(ctx: TenantsContext, tenantId: TenantId, inpu
   }
 }
 
+/** Ends the keeping time of a deleted tenant at once, at an operator's word; a job removes the rest. */
+export async function endKeepingTime(ctx: TenantsContext, tenantId: TenantId, reason: string): Promise<void> {
+  const now = ctx.clock.now();
+  await store.update(ctx.db, tenantId, { purgeAfter: now, updatedAt: now });
+  await writeAudit(ctx.db, { at: now, actor: ctx.actor, action: "tenant.purge-asked", tenantId, reason });
+}
+
+/** Deleted tenants whose keeping time is over. */
+export async function listPurgeable(db: Db, now: Date): Promise<TenantId[]> {
+  return store.listPurgeable(db, now);
+}
+
+/**
+ * Forgets a tenant with everything that hangs on its row, in `ctx.db`'s transaction, which frees its slug, e-mail and
+ * chat. What remains is its audit log, with the slug it had.
+ */
+export async function forgetTenant(ctx: TenantsContext, { id, slug }: Tenant): Promise<void> {
+  await store.remove(ctx.db, id);
+  const entry = { at: ctx.clock.now(), actor: ctx.actor, action: "tenant.purged", tenantId: id };
+  await writeAudit(ctx.db, { ...entry, detail: { slug } });
+}
+
+/** When the tenant that `reference`, a slug or id, meant was purged, if one was. */
+export async function findPurgedAt(db: Db, reference: string): Promise<Date | undefined> {
+  return store.findPurgedAt(db, reference);
+}
+
 /** Remembers when the runtime went to sleep, or (null) that it is awake. */
 export async function setHibernated(db: Db, tenantId: TenantId, at: Date | null): Promise<void> {
   await store.update(db, tenantId, { hibernatedAt: at });
