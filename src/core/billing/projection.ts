@@ -40,10 +40,9 @@ type Read = { event: StripeEventRow; news: StripeNews | undefined | Error; at: D
  */
 export async function projectStripeEvents(ctx: Context, signal: AbortSignal): Promise<ProjectionResult> {
   const result: ProjectionResult = { projected: 0, ignored: 0, unmatched: 0, failed: 0 };
-  const shares = Array.from({ length: AT_ONCE }, (_, index) => ({ index, of: AT_ONCE }));
   // One share may find tenants for unmatched events of another that has ended: again, until nothing is left.
-  for (let before = -1; total(result) > before && !signal.aborted;) {
-    before = total(result);
+  while (await projectShare(ctx, { index: 0, of: 1 }, result, signal)) {
+    const shares = Array.from({ length: AT_ONCE }, (_, index) => ({ index, of: AT_ONCE }));
     const ended = await Promise.allSettled(shares.map((share) => projectShare(ctx, share, result, signal)));
     for (const one of ended) if (one.status === "rejected") throw one.reason;
   }
@@ -51,23 +50,26 @@ export async function projectStripeEvents(ctx: Context, signal: AbortSignal): Pr
   return result;
 }
 
-function total({ projected, ignored, unmatched, failed }: ProjectionResult): number {
-  return projected + ignored + unmatched + failed;
-}
-
+/**
+ * Applies what is due in a share of the lanes until nothing is left. All lanes together are left early, when there is
+ * enough to be shared.
+ * @returns whether it was left early.
+ */
 async function projectShare(
   ctx: Context,
   share: store.LaneShare,
   result: ProjectionResult,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const busyLanes = new Set<string>();
   while (!signal.aborted) {
     const due = await takeDue(ctx, { share, busyLanes: [...busyLanes] }, signal);
-    if (due === undefined) return;
+    if (due === undefined) return false;
     // Whoever holds a lane looks for due events again after its present ones, so it will find these.
     for (const lane of await projectBatch(ctx, due, result)) busyLanes.add(lane);
+    if (share.of === 1 && due.length >= BATCH_SIZE && busyLanes.size === 0) return true;
   }
+  return false;
 }
 
 /** The next events to be applied, read; undefined when none is due. */
