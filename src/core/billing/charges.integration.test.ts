@@ -103,6 +103,23 @@ test("a dispute that comes before anything ties its charge to a tenant waits for
   assert.deepEqual(await stateOf(tenantId), ["suspended", "ch_1"]);
 });
 
+test("a dispute that was left without a tenant while its charge became known is found with the next events", async () => {
+  const tenantId = await newSubscriber();
+  const lost = disputeEvent({ type: "closed", status: "lost", created: T0 + 90 });
+  await stage.deliver(lost, chargeEvent({ type: "succeeded", created: T0 }));
+  assert.deepEqual(await stateOf(tenantId), ["suspended", "ch_1"]);
+  await unblockTenant(stage.context(), tenantId, "to begin anew");
+  // As when both were applied at the same moment.
+  await stage.db
+    .updateTable("stripeEvents")
+    .set({ status: "unmatched", tenantId: null })
+    .where("id", "=", lost.id)
+    .execute();
+  await stage.deliver(invoiceEvent({ type: "paid", subscription: "sub_x", customer: "cus_x", created: T0 }));
+  const left = await stage.db.selectFrom("stripeEvents").select("id").where("status", "=", "unmatched").execute();
+  assert.equal(left.length, 1);
+});
+
 test("older shapes tie a charge to its invoice, and a refund of what no invoice asked for changes nothing", async () => {
   const tenantId = await newSubscriber();
   const single = chargeEvent({ created: T0 + 50, charged: T0, charge: "ch_shop", shape: "acacia", invoice: null });

@@ -40,14 +40,21 @@ type Read = { event: StripeEventRow; news: StripeNews | undefined | Error; at: D
  */
 export async function projectStripeEvents(ctx: Context, signal: AbortSignal): Promise<ProjectionResult> {
   const result: ProjectionResult = { projected: 0, ignored: 0, unmatched: 0, failed: 0 };
+  await projectAll(ctx, result, signal);
+  // A dispute and the first news of its charge, applied at the same moment, can't see each other.
+  if (result.unmatched > 0 && (await store.reviveKnownCharges(ctx.db, ctx.clock.now())))
+    await projectAll(ctx, result, signal);
+  await scheduleRetries(ctx);
+  return result;
+}
+
+async function projectAll(ctx: Context, result: ProjectionResult, signal: AbortSignal): Promise<void> {
   // One share may find tenants for unmatched events of another that has ended: again, until nothing is left.
   while (await projectShare(ctx, { index: 0, of: 1 }, result, signal)) {
     const shares = Array.from({ length: AT_ONCE }, (_, index) => ({ index, of: AT_ONCE }));
     const ended = await Promise.allSettled(shares.map((share) => projectShare(ctx, share, result, signal)));
     for (const one of ended) if (one.status === "rejected") throw one.reason;
   }
-  await scheduleRetries(ctx);
-  return result;
 }
 
 /**

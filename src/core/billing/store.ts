@@ -161,6 +161,16 @@ export async function reviveUnmatched(db: Db, lanes: readonly string[], now: Dat
     .execute();
 }
 
+/** The same for those in the lane of a charge that has become known. @returns whether there were any. */
+export async function reviveKnownCharges(db: Db, now: Date): Promise<boolean> {
+  const { numAffectedRows = 0n } = await sql`
+    UPDATE stripe_events SET status = 'pending', next_attempt_at = ${now}, finished_at = NULL
+    WHERE status = 'unmatched' AND type LIKE 'charge.dispute.%' AND (
+      EXISTS (SELECT FROM stripe_charges WHERE id = lane) OR EXISTS (SELECT FROM stripe_payments WHERE charge_id = lane)
+    )`.execute(db);
+  return numAffectedRows > 0n;
+}
+
 export async function listAccounts(db: Db, tenantIds: readonly TenantId[]) {
   return db.selectFrom("tenantBilling").selectAll().where("tenantId", "in", tenantIds).execute();
 }
