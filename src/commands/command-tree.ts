@@ -32,8 +32,27 @@ export const COMMANDS: Group = {
           description: "remove the tenant's runtime and keys",
           load: () => import("./tenant/deprovision.ts"),
         },
+        restore: { description: "bring a deleted tenant back", load: () => import("./tenant/restore.ts") },
+        purge: { description: "remove a deleted tenant's data for good", load: () => import("./tenant/purge.ts") },
         events: { description: "what happened to a tenant, and why", load: () => import("./tenant/events.ts") },
         logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
+      },
+    },
+    billing: {
+      description: "what was paid, and what Stripe said",
+      commands: {
+        unblock: {
+          description: "let a tenant run again after a refund or a lost dispute",
+          load: () => import("./billing/unblock.ts"),
+        },
+        events: {
+          description: "what Stripe sent, and what became of it",
+          commands: {
+            list: { description: "list them", load: () => import("./billing/events/list.ts") },
+            show: { description: "show one", load: () => import("./billing/events/show.ts") },
+            replay: { description: "apply them again", load: () => import("./billing/events/replay.ts") },
+          },
+        },
       },
     },
     route: {

@@ -1,16 +1,19 @@
 import { EventEmitter } from "node:events";
 import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
-import { projectStripeEvents, sweepEntitlement } from "../core/billing/billing.ts";
+import { forgetEventsOf, projectStripeEvents, pruneEvents, sweepEntitlement } from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
-import { convergeTenant, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
+import { convergeTenant, purgeTenant, sweepPurges, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts";
+import type { Db } from "../core/platform/db.ts";
+import type { TenantId } from "../core/platform/ids.ts";
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
 import type { Log } from "../core/platform/log.ts";
 import { pause } from "../core/platform/pause.ts";
-import { pruneDeadLetters } from "../core/router/dead-letters.ts";
+import { forgetDeadLettersOf, pruneDeadLetters } from "../core/router/dead-letters.ts";
 import { pruneNotices } from "../core/router/notices.ts";
 import { pruneInbox, pruneKnownIds } from "../core/router/router.ts";
+import { warnOfTrialEnds } from "../core/router/trial-warnings.ts";
 import { pruneRequests } from "../core/tenants/tenants.ts";
 import type { Context } from "../core/context.ts";
 import type { Metrics } from "./metrics.ts";
@@ -33,12 +36,14 @@ function createHandlers(ctx: JobsContext): Handlers {
   return {
     "tenant.converge": async ({ tenantId }, signal) =>
       convergeTenant({ ...ctx, fleet: await ctx.readFleet() }, tenantId, signal),
+    "tenant.purge": ({ tenantId }) => purgeTenant({ ...ctx, forget }, tenantId),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
         { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },
         signal,
       ),
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
+    "sweep.trials": (_payload, signal) => warnOfTrialEnds({ ...ctx, signupUrl: ctx.config.tenancy.signupUrl }, signal),
     "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
@@ -46,14 +51,23 @@ function createHandlers(ctx: JobsContext): Handlers {
       await pruneDeadLetters(ctx, signal);
       await pruneNotices(ctx, signal);
       await pruneRequests(ctx, signal);
+      await pruneEvents(ctx, signal);
       await forgetSilentDaemons(ctx.pool);
+      await sweepPurges(ctx);
     },
   };
+}
+
+/** What is known of a tenant apart from its own row. */
+async function forget(db: Db, tenantId: TenantId): Promise<void> {
+  await forgetEventsOf(db, tenantId);
+  await forgetDeadLettersOf(db, tenantId);
 }
 
 /** One firing of each a minute, whatever the number of daemons (F84). */
 const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.entitlement": "* * * * *",
+  "sweep.trials": "*/10 * * * *",
   "sweep.runtimes": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };

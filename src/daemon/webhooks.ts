@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { verifyStripeEvent } from "../core/adapters/stripe/webhook.ts";
-import { acceptStripeEvent } from "../core/billing/billing.ts";
+import { createLedger } from "../core/billing/billing.ts";
 import type { Context } from "../core/context.ts";
 import { errorBody, keepRawBodies } from "./http.ts";
 import type { Metrics } from "./metrics.ts";
@@ -10,13 +10,14 @@ type Deps = { ctx: Context; metrics: Metrics };
 /** `POST /webhooks/stripe`: verify the raw body, then ledger row and job in one transaction, then 200. */
 export async function registerStripeWebhook(app: FastifyInstance, { ctx, metrics }: Deps): Promise<void> {
   keepRawBodies(app);
+  const ledger = createLedger(ctx);
   app.post("/webhooks/stripe", async (request, reply) => {
     const secrets = ctx.secrets.stripeWebhookSecrets;
     if (secrets.length === 0) return closed(request, reply, "STRIPE_WEBHOOK_SECRET");
     const signature = request.headers["stripe-signature"];
     const body = bodyOf(request);
     const event = verifyStripeEvent(body, typeof signature === "string" ? signature : undefined, secrets);
-    const result = await acceptStripeEvent(ctx, event, body);
+    const result = await ledger.submit({ event, rawBody: body });
     metrics.webhooks.inc({ source: "stripe", result });
     return reply.code(200).send();
   });

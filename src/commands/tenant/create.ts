@@ -22,7 +22,8 @@ export function command(): Command {
     .action(async (slug: string, options) =>
       withStore(async (store) => {
         const { json, idempotencyKey, email, ...rest } = options;
-        const input = { slug, email, trialDays: store.config.tenancy.trialDays, ...fieldsOf(rest) };
+        const tier: "basic" | "plus" = rest.tier ?? "basic";
+        const input = { slug, email, trialDays: store.config.tenancy.trialDays[tier], ...fieldsOf(rest) };
         const { tenant, created } = await namingOptions(() => createTenant(store, input, { idempotencyKey }));
         if (json) return printJson(tenantDocument(tenant));
         printLine(tenant.id);

@@ -25,7 +25,8 @@ export function readBilling(packed: store.BillingJson | null): Billing | undefin
   return toBilling(account, subscriptions);
 }
 
-function toBilling(
+/** What entitlement is judged by, from a tenant's rows. */
+export function toBilling(
   { stripeCustomerId, blockedChargeId }: Pick<Billing, "stripeCustomerId" | "blockedChargeId">,
   subscriptions: readonly Subscription[],
 ): Billing {

@@ -20,17 +20,15 @@ export function judgeTenant(
   return judgeEntitlement({ billingExempt, trialEndsAt, billing }, now);
 }
 
-/** Carries an effect out, in `ctx.db`'s transaction. */
-export async function applyEffect(ctx: BillingContext, tenantId: TenantId, effect: StatusEffect): Promise<void> {
+/** Carries an effect out, in `ctx.db`'s transaction. @returns the tenant as it is then. */
+export async function applyEffect(ctx: BillingContext, tenantId: TenantId, effect: StatusEffect): Promise<Tenant> {
   switch (effect.kind) {
     case "change":
-      await changeStatus(ctx, tenantId, effect.change);
-      return;
+      return changeStatus(ctx, tenantId, effect.change);
     case "provision-when-deleted":
-      await setProvisionWhenDeleted(ctx.db, tenantId, effect.value);
-      return;
+      return setProvisionWhenDeleted(ctx.db, tenantId, effect.value);
     default:
-      assertNever(effect);
+      return assertNever(effect);
   }
 }
 

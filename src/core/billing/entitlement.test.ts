@@ -24,6 +24,7 @@ const subscription: Subscription = {
   lastPaidAt: null,
   invoiceAsOf: null,
   invoiceEventId: null,
+  customerDeletedAt: null,
 };
 const failed = { status: "past_due", paymentFailedAt: hours(-1) } as const;
 

@@ -37,9 +37,10 @@ export function judgeEntitlement({ billingExempt, trialEndsAt, billing }: Entitl
 }
 
 function judgeSubscription(subscription: Subscription, now: Date): Entitlement {
-  const { status, firstPayment } = subscription;
+  const { status, firstPayment, customerDeletedAt } = subscription;
   if (status === "canceled") return no("the subscription ended");
   if (status === "incomplete_expired") return no("the first payment was never made");
+  if (customerDeletedAt !== null) return no("the customer was deleted in Stripe");
   if (firstPayment === "awaiting") return no("the first payment has not arrived yet");
   if (firstPayment === "failed") return no("the first payment failed");
   switch (status) {

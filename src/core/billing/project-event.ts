@@ -1,82 +1,81 @@
-import { readStripeNews, type StripeNews } from "../adapters/stripe/stripe-event.ts";
+import type { StripeNews } from "../adapters/stripe/stripe-event.ts";
 import { writeAudit } from "../platform/audit.ts";
 import { ConflictError } from "../platform/errors.ts";
-import { parseTenantId, type TenantId } from "../platform/ids.ts";
-import { findTenantById, lockTenant, setTier, type Tenant } from "../tenants/tenants.ts";
-import { findBilling } from "./account.ts";
+import type { TenantId } from "../platform/ids.ts";
+import { setTier, type Tenant } from "../tenants/tenants.ts";
 import { applyEffect, type BillingContext, judgeTenant } from "./apply.ts";
+import { billingOf, type Book, openBook, type Page, putPage, saveBook } from "./book.ts";
 import { type Occasion, planStatusEffect } from "./effects.ts";
 import type { Billing } from "./entitlement.ts";
-import * as store from "./store.ts";
-import type { StripeEventRow } from "./store.ts";
-import { addNews, isEnded, type Prices, pricedAt } from "./subscription.ts";
+import { findSubjects, postNews } from "./post-news.ts";
+import { type NewsSource, type Prices, pricedAt } from "./subscription.ts";
 
 export type ProjectionContext = BillingContext & { prices: Prices };
 
-export type Outcome = { status: "projected"; tenantId: TenantId } | { status: "ignored" | "unmatched"; tenantId: null };
+/** One piece of news with the event that brought it; undefined when the event is none of ours. */
+export type Item = { news: StripeNews | undefined; source: NewsSource };
+
+export type Outcome =
+  | { status: "projected"; tenantId: TenantId }
+  | { status: "ignored" | "unmatched"; tenantId: null }
+  | { status: "refused"; error: ConflictError };
+
+/** One outcome for each item, and the lanes whose unmatched events may find their tenant now. */
+export type Projected = { outcomes: Outcome[]; revivedLanes: string[] };
 
 /**
- * Applies one event with everything that follows from it, in `ctx.db`'s transaction, which must hold the event's lane.
- * @throws ZodError for a body that is not what its type promises, ConflictError when the subscription is another tenant's.
+ * Applies news one after the other with everything that follows from it, in `ctx.db`'s transaction, which must hold the
+ * events' lanes. News that contradicts what is known is `refused`, and changes nothing.
  */
-export async function projectEvent(ctx: ProjectionContext, event: StripeEventRow): Promise<Outcome> {
-  const news = readStripeNews(event.type, JSON.parse(event.payload));
-  if (news === undefined) return { status: "ignored", tenantId: null };
-  const tenantId = await findSubject(ctx, news);
-  if (tenantId === undefined) return { status: "unmatched", tenantId: null };
-  const tenant = await lockTenant(ctx.db, tenantId);
-  const before = await findBilling(ctx.db, tenantId);
-  await recordNews(ctx, tenantId, news, event);
-  const after = await findBilling(ctx.db, tenantId);
-  if (!tenant.billingExempt) {
-    await followTier(ctx, tenant, before, after);
-    await followStatus(ctx, tenant, before, after);
-  }
-  return { status: "projected", tenantId };
+export async function projectNews(ctx: ProjectionContext, items: readonly Item[]): Promise<Projected> {
+  const book = await openBook(
+    ctx.db,
+    items.flatMap(({ news }) => news ?? []),
+  );
+  const before = new Map(book.pages);
+  const revivedLanes = new Set<string>();
+  const outcomes: Outcome[] = [];
+  for (const item of items) outcomes.push(await projectOne(ctx, book, revivedLanes, item));
+  await saveBook(ctx.db, before, book, ctx.clock.now());
+  return { outcomes, revivedLanes: [...revivedLanes] };
 }
 
-/**
- * What we wrote into the metadata names the tenant; else a subscription that is known; else the customer, but then only
- * for a tenant that has no other subscription left: a customer's other subscriptions are no business of ours (F66).
- */
-async function findSubject({ db }: ProjectionContext, news: StripeNews): Promise<TenantId | undefined> {
-  for (const reference of news.tenantReferences) {
-    const id = parseTenantId(reference);
-    if (id !== undefined && (await findTenantById(db, id)) !== undefined) return id;
-  }
-  const known = await store.findSubscription(db, news.subscriptionId);
-  if (known !== undefined) return known.tenantId;
-  const candidates = news.customerId === undefined ? [] : await store.findTenantsByCustomer(db, news.customerId);
-  const [candidate, another] = candidates;
-  if (candidate === undefined || another !== undefined) return undefined;
-  const current = (await findBilling(db, candidate))?.subscription;
-  return current === undefined || isEnded(current) ? candidate : undefined;
-}
-
-async function recordNews(
+async function projectOne(
   ctx: ProjectionContext,
-  tenantId: TenantId,
-  news: StripeNews,
-  event: StripeEventRow,
-): Promise<void> {
-  const now = ctx.clock.now();
-  const row = await store.findSubscription(ctx.db, news.subscriptionId);
-  if (row !== undefined && row.tenantId !== tenantId) {
-    throw new ConflictError(
-      "subscription_taken",
-      `The subscription ${row.id} belongs to tenant ${row.tenantId}, but the event names ${tenantId}. Correct its metadata in Stripe.`,
-    );
+  book: Book,
+  revivedLanes: Set<string>,
+  { news, source }: Item,
+): Promise<Outcome> {
+  if (news === undefined) return { status: "ignored", tenantId: null };
+  const subjects = findSubjects(book, news);
+  const [first] = subjects;
+  // What would change nothing needs nobody to be found for it.
+  if (first === undefined) return { status: news.kind === "note" ? "ignored" : "unmatched", tenantId: null };
+  try {
+    for (const tenantId of subjects) {
+      const before = book.pages.get(tenantId);
+      if (before === undefined) continue;
+      const posted = postNews(book, before, news, source, ctx.prices);
+      for (const lane of posted.revivedLanes) revivedLanes.add(lane);
+      putPage(book, posted.page);
+      await follow(ctx, book, before, posted.page);
+    }
+  } catch (error) {
+    // Nothing was changed for it: the others of the batch go on, and it is tried again like all that fails.
+    if (error instanceof ConflictError && error.code === "subscription_taken") return { status: "refused", error };
+    throw error;
   }
-  const subscription = addNews(row, news, { eventId: event.id, at: event.createdAt }, ctx.prices);
-  await store.saveCustomer(ctx.db, tenantId, undefined, now);
-  await store.saveSubscription(ctx.db, tenantId, subscription, now);
-  const current = (await findBilling(ctx.db, tenantId))?.subscription;
-  if (current?.customerId) await store.saveCustomer(ctx.db, tenantId, current.customerId, now);
-  // Events that came before this link, or that waited for another subscription to end, may have a tenant now.
-  const linked = row === undefined || row.customerId !== subscription.customerId;
-  const ended = isEnded(subscription) && (row === undefined || !isEnded(row));
-  if (subscription.customerId !== null && (linked || ended))
-    await store.reviveUnmatched(ctx.db, subscription.customerId, now);
+  return { status: "projected", tenantId: first };
+}
+
+/** Has tier and status follow from what a page says now. */
+async function follow(ctx: ProjectionContext, book: Book, before: Page, after: Page): Promise<void> {
+  if (after.tenant.billingExempt) return;
+  const was = billingOf(before);
+  const is = billingOf(after);
+  const tiered = await followTier(ctx, after.tenant, was, is);
+  const tenant = await followStatus(ctx, tiered, was, is);
+  if (tenant !== after.tenant) putPage(book, { ...after, tenant });
 }
 
 async function followTier(
@@ -84,10 +83,10 @@ async function followTier(
   tenant: Tenant,
   before: Billing | undefined,
   after: Billing | undefined,
-) {
+): Promise<Tenant> {
   const price = pricedAt(after?.subscription);
   // Only a change of plan moves the tier: what an operator set by hand stays until then.
-  if (price === undefined || price === pricedAt(before?.subscription)) return;
+  if (price === undefined || price === pricedAt(before?.subscription)) return tenant;
   const known = price === ctx.prices.plus ? "plus" : price === ctx.prices.basic ? "basic" : undefined;
   if (known === undefined) {
     await writeAudit(ctx.db, {
@@ -99,7 +98,7 @@ async function followTier(
       detail: { warning: true, priceId: price },
     });
   }
-  await setTier(ctx, tenant.id, known ?? "basic", `subscription priced at ${price}`);
+  return setTier(ctx, tenant.id, known ?? "basic", `subscription priced at ${price}`);
 }
 
 async function followStatus(
@@ -107,7 +106,7 @@ async function followStatus(
   tenant: Tenant,
   before: Billing | undefined,
   after: Billing | undefined,
-) {
+): Promise<Tenant> {
   const now = ctx.clock.now();
   const was = judgeTenant(tenant, before, now);
   const is = judgeTenant(tenant, after, now);
@@ -116,7 +115,7 @@ async function followStatus(
     is,
     occasionOf(tenant, { before, after, began: is.entitled && !was.entitled }),
   );
-  if (effect !== undefined) await applyEffect(ctx, tenant.id, effect);
+  return effect === undefined ? tenant : applyEffect(ctx, tenant.id, effect);
 }
 
 function occasionOf(

@@ -1,4 +1,4 @@
-import type { StripeNews, SubscriptionStatus } from "../adapters/stripe/stripe-event.ts";
+import type { SubscriptionNews, SubscriptionStatus } from "../adapters/stripe/stripe-event.ts";
 import { assertNever } from "../platform/errors.ts";
 
 /** What is known of one subscription. Times are Stripe's, not ours. */
@@ -20,6 +20,8 @@ export type Subscription = {
   lastPaidAt: Date | null;
   invoiceAsOf: Date | null;
   invoiceEventId: string | null;
+  /** Nothing that comes later of it counts. */
+  customerDeletedAt: Date | null;
 };
 
 /** The event that brings news: its id and Stripe's time of it. */
@@ -52,7 +54,7 @@ export function isEnded(subscription: Pick<Subscription, "status">): boolean {
  */
 export function addNews(
   known: Subscription | undefined,
-  news: StripeNews,
+  news: SubscriptionNews,
   source: NewsSource,
   prices: Prices,
 ): Subscription {
@@ -70,7 +72,7 @@ export function addNews(
     case "checkout":
       return { ...subscription, firstPayment: moreFinalPayment(subscription.firstPayment, news.payment) };
     case "invoice-paid":
-      return withPaidInvoice(subscription, source);
+      return withPaidInvoice(subscription, { ...source, at: news.payment.paidAt ?? source.at });
     case "invoice-failed":
       if (!isLaterInvoice(subscription, 0, source)) return subscription;
       return {
@@ -102,12 +104,13 @@ function unheardOf(id: string, at: Date): Subscription {
     lastPaidAt: null,
     invoiceAsOf: null,
     invoiceEventId: null,
+    customerDeletedAt: null,
   };
 }
 
 function withStatus(
   subscription: Subscription,
-  news: StripeNews & { kind: "subscription" },
+  news: SubscriptionNews & { kind: "subscription" },
   source: NewsSource,
   prices: Prices,
 ): Subscription {
@@ -191,8 +194,9 @@ const UNPROVEN = 2;
 const RETRYING = 3;
 const GOOD = 4;
 
-function standing({ status, firstPayment }: Subscription): number {
+function standing({ status, firstPayment, customerDeletedAt }: Subscription): number {
   if (status === "canceled" || status === "incomplete_expired") return ENDED;
+  if (customerDeletedAt !== null) return STOPPED;
   if (firstPayment === "awaiting" || firstPayment === "failed") return UNPROVEN;
   switch (status) {
     case "active":

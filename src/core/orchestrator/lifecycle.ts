@@ -46,6 +46,36 @@ export async function deprovisionTenant(ctx: TenantsContext, tenantId: TenantId,
   });
 }
 
+/**
+ * Brings a deleted tenant back with its kept data: provisioning again, or with `unpaid` as it was before anybody paid.
+ * @throws ConflictError unless it is deleted and its keeping time still runs, or when it is not entitled, naming the remedy.
+ */
+export async function restoreTenant(
+  ctx: TenantsContext,
+  tenantId: TenantId,
+  { reason, unpaid }: { reason: string; unpaid: boolean },
+): Promise<Tenant> {
+  return ctx.db.transaction().execute(async (tx) => {
+    const inside = { ...ctx, db: tx };
+    const tenant = await lockTenant(tx, tenantId);
+    if (tenant.status !== "deleted") {
+      throw new ConflictError(
+        "not_deleted",
+        `Tenant ${tenant.slug} is ${tenant.status}, not deleted; there is nothing to restore.`,
+      );
+    }
+    if (tenant.purgeAfter === null || tenant.purgeAfter <= ctx.clock.now()) {
+      throw new ConflictError(
+        "keeping_time_over",
+        `The data of ${tenant.slug} is being removed for good: its keeping time is over. Create a new tenant when that is done.`,
+      );
+    }
+    if (unpaid) return changeStatus(inside, tenantId, { to: "pending", reason });
+    await requireEntitlement(inside, tenant);
+    return changeStatus(inside, tenantId, { to: "provisioning", reason });
+  });
+}
+
 async function requireEntitlement(ctx: TenantsContext, tenant: Tenant): Promise<void> {
   const { entitled, reason } = await findEntitlement(ctx.db, tenant.id, ctx.clock.now());
   if (entitled) return;

@@ -6,7 +6,8 @@ import { computeSpec } from "./spec.ts";
 import * as store from "./store.ts";
 
 export { convergeTenant, type OrchestratorContext } from "./converge.ts";
-export { deprovisionTenant, provisionTenant, resumeTenant, suspendTenant } from "./lifecycle.ts";
+export { deprovisionTenant, provisionTenant, restoreTenant, resumeTenant, suspendTenant } from "./lifecycle.ts";
+export { purgeTenant, requestPurge, sweepPurges } from "./purge.ts";
 export type { FleetSettings } from "./spec.ts";
 export { type CredentialKind, parseRuntimeRoute, runtimeAsJson, type RuntimeRoute, type RuntimeRow } from "./store.ts";
 

@@ -43,6 +43,14 @@ test("all problems come at once, each naming its variable and what is expected",
   );
 });
 
+test("trial days are for every tier, or for each", () => {
+  const read = (text: string) => loadConfig({ OPENCLAW_TRIAL_DAYS: text }).config.tenancy.trialDays;
+  assert.deepEqual(read("7"), { basic: 7, plus: 7 });
+  assert.deepEqual(read("basic=7, plus=14"), { basic: 7, plus: 14 });
+  assert.deepEqual(read("plus=14"), { basic: 0, plus: 14 });
+  for (const text of ["7,14", "gold=7", "366", "basic=", "7d"]) assert.throws(() => read(text), ConfigError, text);
+});
+
 test("a secret that looks wrong is not repeated in the message (F90)", () => {
   assert.throws(
     () => loadConfig({ TELEGRAM_BOT_TOKEN: "hunter2", DATABASE_URL: "mysql://user:hunter2@db" }),

@@ -30,7 +30,12 @@ export type Config = Readonly<{
     modelsByTier: { basic: readonly string[]; plus: readonly string[] };
   };
   vault: { kind: "file" } | { kind: "azure" };
-  tenancy: { trialDays: number; retentionDays: number; idleMinutes: number; signupUrl: string | undefined };
+  tenancy: {
+    trialDays: { basic: number; plus: number };
+    retentionDays: number;
+    idleMinutes: number;
+    signupUrl: string | undefined;
+  };
   stripe: { priceBasic: string | undefined; pricePlus: string | undefined; apiBase: string | undefined };
   telegram: { apiRoot: string; sendsPerSecond: number };
   router: { rateLimitPerMinute: number };
@@ -109,7 +114,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
     },
     vault: { kind: read.choice("OPENCLAW_VAULT", ["file", "azure"], driver === "azure" ? "azure" : "file") },
     tenancy: {
-      trialDays: read.integer("OPENCLAW_TRIAL_DAYS", 0, { min: 0, max: 365 }),
+      trialDays: read.trialDays("OPENCLAW_TRIAL_DAYS"),
       retentionDays: read.integer("OPENCLAW_RETENTION_DAYS", 30, { min: 0, max: 3650 }),
       idleMinutes: read.integer("OPENCLAW_IDLE_MINUTES", 120, { min: 1, max: 525_600 }),
       signupUrl: read.url("OPENCLAW_SIGNUP_URL", ["https:", "http:"], "https://example.com/signup"),
@@ -200,6 +205,21 @@ class Reader {
     if (/^[0-9]+$/.test(value) && number >= min && number <= max) return number;
     this.#problem(name, `is "${value}"`, `a whole number from ${min} to ${max}, e.g. ${fallback}`);
     return fallback;
+  }
+
+  /** For every tier, such as `7`, or for each, such as `basic=7,plus=14`; a tier that is left out has none. */
+  trialDays(name: string): { basic: number; plus: number } {
+    const value = this.text(name) ?? "0";
+    const days = { basic: 0, plus: 0 };
+    for (const item of value.split(",")) {
+      const [, tier, digits] = /^(?:(basic|plus)\s*=\s*)?([0-9]{1,3})$/.exec(item.trim()) ?? [];
+      if (digits === undefined || Number(digits) > 365 || (tier === undefined && value.includes(","))) {
+        this.#problem(name, `is "${value}"`, "days from 0 to 365, e.g. 7, or basic=7,plus=14");
+        return days;
+      }
+      for (const one of ["basic", "plus"] as const) if (tier === undefined || tier === one) days[one] = Number(digits);
+    }
+    return days;
   }
 
   /** The message must not hold the value: it is a secret. */

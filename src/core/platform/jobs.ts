@@ -6,10 +6,14 @@ import type { TenantId } from "./ids.ts";
 export type JobPayloads = {
   /** Make the runtime of one tenant what the tenant's status says. */
   "tenant.converge": { tenantId: TenantId };
+  /** Remove for good what is left of a deleted tenant. */
+  "tenant.purge": { tenantId: TenantId };
   /** Apply pending Stripe events. */
   "stripe.project": Record<string, never>;
   /** Re-judge tenants whose entitlement may have ended by the passing of time. */
   "sweep.entitlement": Record<string, never>;
+  /** Tell subscribers whose trial is about to end. */
+  "sweep.trials": Record<string, never>;
   /** Compare what runs with what should, and have each difference mended. */
   "sweep.runtimes": Record<string, never>;
   /** Forget what is past its keeping time. */

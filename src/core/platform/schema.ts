@@ -157,6 +157,20 @@ export interface Stamps {
   id: StampId;
 }
 
+export interface StripeCharges {
+  amountCents: number | null;
+  amountRefundedCents: Generated<number>;
+  chargedAt: Date | null;
+  disputeLostAt: Date | null;
+  disputeStatus: string | null;
+  id: string;
+  invoiceId: string | null;
+  paymentIntentId: string | null;
+  refundedAt: Date | null;
+  tenantId: TenantId;
+  unblockedAt: Date | null;
+}
+
 export interface StripeEvents {
   apiVersion: string | null;
   attempts: Generated<number>;
@@ -173,9 +187,27 @@ export interface StripeEvents {
   type: string;
 }
 
+export interface StripePayments {
+  amountCents: number | null;
+  chargeId: string | null;
+  currency: string | null;
+  invoiceId: string;
+  paidAt: Date;
+  paymentIntentId: string | null;
+  startsPeriod: boolean;
+  subscriptionId: string;
+  tenantId: TenantId;
+}
+
+export interface StripeReadSlots {
+  kind: string;
+  nextAt: Date;
+}
+
 export interface StripeSubscriptions {
   cancelAtPeriodEnd: Generated<boolean>;
   currentPeriodEnd: Date | null;
+  customerDeletedAt: Date | null;
   customerId: string | null;
   firstPayment: "awaiting" | "failed" | "paid" | null;
   id: string;
@@ -275,6 +307,13 @@ export interface Tenants {
   updatedAt: Date;
 }
 
+export interface TrialWarnings {
+  daysBefore: number;
+  sentAt: Date;
+  tenantId: TenantId;
+  trialEndsAt: Date;
+}
+
 export interface DB {
   auditLog: AuditLog;
   daemons: Daemons;
@@ -290,7 +329,10 @@ export interface DB {
   runtimeCredentials: RuntimeCredentials;
   runtimes: Runtimes;
   stamps: Stamps;
+  stripeCharges: StripeCharges;
   stripeEvents: StripeEvents;
+  stripePayments: StripePayments;
+  stripeReadSlots: StripeReadSlots;
   stripeSubscriptions: StripeSubscriptions;
   telegramClosedChats: TelegramClosedChats;
   telegramDeadLetters: TelegramDeadLetters;
@@ -299,4 +341,5 @@ export interface DB {
   telegramUpdates: TelegramUpdates;
   tenantBilling: TenantBilling;
   tenants: Tenants;
+  trialWarnings: TrialWarnings;
 }

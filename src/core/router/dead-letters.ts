@@ -69,6 +69,11 @@ export async function countDeadLetters(db: Db, selection: Selection): Promise<nu
   return count;
 }
 
+/** Forgets every letter of a tenant that is purged. */
+export async function forgetDeadLettersOf(db: Db, tenantId: TenantId): Promise<void> {
+  await db.deleteFrom("telegramDeadLetters").where("tenantId", "=", tenantId).execute();
+}
+
 /** In their order of acceptance, so that replaying one after the other keeps it. */
 export async function selectDeadLetters(db: Db, selection: Selection): Promise<number[]> {
   const rows = await choose(db, selection).select("id").orderBy("seq").execute();

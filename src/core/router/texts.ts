@@ -15,6 +15,10 @@ export const TEXTS = {
     `Your assistant is waiting for your subscription to begin.${signupUrl === undefined ? "" : `\n\nSubscribe here: ${signupUrl}`}`,
   preparing: () =>
     "Your assistant is being set up. That takes a few minutes; your message is kept and will be answered then.",
+  trialEnds: (at: Date, signupUrl: string | undefined) =>
+    `Your trial ends on ${at.toISOString().slice(0, 16).replace("T", " ")} UTC. Your assistant pauses then; nothing is lost.${
+      signupUrl === undefined ? "" : `\n\nTo go on without a break, subscribe here: ${signupUrl}`
+    }`,
   suspended: (signupUrl: string | undefined) =>
     `Your assistant is paused.${signupUrl === undefined ? " Please look at your subscription." : `\n\nSee your subscription: ${signupUrl}`}`,
   suspendedByOperator: () => "Your assistant is paused. Please contact support.",

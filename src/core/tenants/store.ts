@@ -44,12 +44,49 @@ export async function lock(db: Db, id: TenantId): Promise<Tenant | undefined> {
   return db.selectFrom("tenants").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
 }
 
+/** Those of the rows that are there, locked in the order of their ids, so that two callers can't wait for each other. */
+export async function lockMany(db: Db, ids: readonly TenantId[]): Promise<Tenant[]> {
+  if (ids.length === 0) return [];
+  return db.selectFrom("tenants").selectAll().where("id", "in", ids).orderBy("id").forUpdate().execute();
+}
+
 export async function insert(db: Db, row: Insertable<Tenants>): Promise<Tenant> {
   return db.insertInto("tenants").values(row).returningAll().executeTakeFirstOrThrow();
 }
 
 export async function update(db: Db, id: TenantId, change: Updateable<Tenants>): Promise<Tenant> {
   return db.updateTable("tenants").set(change).where("id", "=", id).returningAll().executeTakeFirstOrThrow();
+}
+
+export async function remove(db: Db, id: TenantId): Promise<void> {
+  await db.deleteFrom("tenants").where("id", "=", id).execute();
+}
+
+export async function listPurgeable(db: Db, now: Date): Promise<TenantId[]> {
+  const rows = await db
+    .selectFrom("tenants")
+    .select("id")
+    .where("status", "=", "deleted")
+    .where("purgeAfter", "<=", now)
+    .orderBy("purgeAfter")
+    .execute();
+  return rows.map(({ id }) => id);
+}
+
+/** By the slug or id that it had, the latest of several. */
+export async function findPurgedAt(db: Db, reference: string): Promise<Date | undefined> {
+  const id = parseTenantId(reference);
+  const row = await db
+    .selectFrom("auditLog")
+    .select("at")
+    .where("action", "=", "tenant.purged")
+    .where(
+      id === undefined ? sql<boolean>`detail->>'slug' = ${reference.toLowerCase()}` : sql<boolean>`tenant_id = ${id}`,
+    )
+    .orderBy("id", "desc")
+    .limit(1)
+    .executeTakeFirst();
+  return row?.at;
 }
 
 export async function findIdempotencyKey(db: Db, key: string) {

@@ -132,6 +132,11 @@ export async function findTenantById(db: Db, id: TenantId): Promise<Tenant | und
   return store.findById(db, id);
 }
 
+/** Those of the tenants that are there, their rows locked until the transaction of `db` ends. */
+export async function lockTenants(db: Db, ids: readonly TenantId[]): Promise<Tenant[]> {
+  return store.lockMany(db, ids);
+}
+
 export async function findTenantByChat(db: Db, chatId: number): Promise<Tenant | undefined> {
   return store.findByChat(db, chatId);
 }
@@ -185,14 +190,41 @@ export async function updateTenant(ctx: TenantsContext, tenantId: TenantId, inpu
   }
 }
 
+/** Ends the keeping time of a deleted tenant at once, at an operator's word; a job removes the rest. */
+export async function endKeepingTime(ctx: TenantsContext, tenantId: TenantId, reason: string): Promise<void> {
+  const now = ctx.clock.now();
+  await store.update(ctx.db, tenantId, { purgeAfter: now, updatedAt: now });
+  await writeAudit(ctx.db, { at: now, actor: ctx.actor, action: "tenant.purge-asked", tenantId, reason });
+}
+
+/** Deleted tenants whose keeping time is over. */
+export async function listPurgeable(db: Db, now: Date): Promise<TenantId[]> {
+  return store.listPurgeable(db, now);
+}
+
+/**
+ * Forgets a tenant with everything that hangs on its row, in `ctx.db`'s transaction, which frees its slug, e-mail and
+ * chat. What remains is its audit log, with the slug it had.
+ */
+export async function forgetTenant(ctx: TenantsContext, { id, slug }: Tenant): Promise<void> {
+  await store.remove(ctx.db, id);
+  const entry = { at: ctx.clock.now(), actor: ctx.actor, action: "tenant.purged", tenantId: id };
+  await writeAudit(ctx.db, { ...entry, detail: { slug } });
+}
+
+/** When the tenant that `reference`, a slug or id, meant was purged, if one was. */
+export async function findPurgedAt(db: Db, reference: string): Promise<Date | undefined> {
+  return store.findPurgedAt(db, reference);
+}
+
 /** Remembers when the runtime went to sleep, or (null) that it is awake. */
 export async function setHibernated(db: Db, tenantId: TenantId, at: Date | null): Promise<void> {
   await store.update(db, tenantId, { hibernatedAt: at });
 }
 
 /** Remembers that entitlement came back while the tenant was being removed. */
-export async function setProvisionWhenDeleted(db: Db, tenantId: TenantId, value: boolean): Promise<void> {
-  await store.update(db, tenantId, { provisionWhenDeleted: value });
+export async function setProvisionWhenDeleted(db: Db, tenantId: TenantId, value: boolean): Promise<Tenant> {
+  return store.update(db, tenantId, { provisionWhenDeleted: value });
 }
 
 /** Moves a tenant to another tier, as part of a change that is audited by its caller's reason. */
@@ -201,10 +233,10 @@ export async function setTier(
   tenantId: TenantId,
   tier: "basic" | "plus",
   reason: string,
-): Promise<void> {
+): Promise<Tenant> {
   const before = await lockTenant(ctx.db, tenantId);
-  if (before.tier === tier) return;
-  await store.update(ctx.db, tenantId, { tier, updatedAt: ctx.clock.now() });
+  if (before.tier === tier) return before;
+  const after = await store.update(ctx.db, tenantId, { tier, updatedAt: ctx.clock.now() });
   await writeAudit(ctx.db, {
     at: ctx.clock.now(),
     actor: ctx.actor,
@@ -214,4 +246,5 @@ export async function setTier(
     detail: { fields: ["tier"], tier: `${before.tier} → ${tier}` },
   });
   await enqueueConverge(ctx.db, tenantId);
+  return after;
 }

@@ -1,10 +1,9 @@
 import { Command } from "commander";
-import type { Db } from "../../../core/platform/db.ts";
-import { type DeadLetter, listDeadLetters } from "../../../core/router/dead-letters.ts";
-import { findTenantById } from "../../../core/tenants/tenants.ts";
+import { listDeadLetters } from "../../../core/router/dead-letters.ts";
 import { printJson, printTable, say } from "../../output.ts";
 import { withStore } from "../../session.ts";
 import { count } from "../../tenant/options.ts";
+import { slugsOf } from "../../tenant/slugs.ts";
 import { formatTime } from "../../tenant/view.ts";
 import { filterOf, parseSince } from "./selection.ts";
 
@@ -38,10 +37,4 @@ export function command(): Command {
         if (total > rows.length) say(`The newest ${rows.length} of ${total}; see more with --limit.`);
       }),
     );
-}
-
-async function slugsOf(db: Db, letters: readonly DeadLetter[]): Promise<Map<DeadLetter["tenantId"], string>> {
-  const ids = new Set(letters.flatMap((letter) => letter.tenantId ?? []));
-  const tenants = await Promise.all([...ids].map((id) => findTenantById(db, id)));
-  return new Map(tenants.flatMap((tenant) => (tenant === undefined ? [] : [[tenant.id, tenant.slug]])));
 }

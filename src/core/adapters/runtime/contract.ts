@@ -114,6 +114,23 @@ export function runtimeDriverContract(name: string, setUp: (t: TestContext) => P
       await untilState(driver, tenantId, "running");
     });
 
+    test("erasing takes a runtime, awake or removed, with all that was kept; twice is fine, and it can be made again", async (t) => {
+      const { driver, spec, running } = await setUp(t);
+      const tenantId = someTenantId();
+      await driver.erase(tenantId);
+      await driver.ensure(spec(tenantId, 1));
+      await untilState(driver, tenantId, "running");
+      await driver.erase(tenantId);
+      await driver.erase(tenantId);
+      assert.equal((await driver.inspect(tenantId)).state, "absent");
+      assert.equal(await running(tenantId), 0);
+      await driver.ensure(spec(tenantId, 1));
+      await untilState(driver, tenantId, "running");
+      await driver.remove(tenantId);
+      await driver.erase(tenantId);
+      assert.deepEqual(await driver.list(), []);
+    });
+
     test("ensuring at once, from two instances, makes one runtime", async (t) => {
       const { driver, another, spec, running } = await setUp(t);
       const tenantId = someTenantId();

@@ -2,7 +2,7 @@ import { NotFoundError } from "../../platform/errors.ts";
 import type { TenantId } from "../../platform/ids.ts";
 import { absentRuntime, type ObservedRuntime, type RuntimeDriver, type RuntimeSpec } from "./runtime-driver.ts";
 
-type Operation = "ensure" | "inspect" | "list" | "sleep" | "wake" | "remove";
+type Operation = "ensure" | "inspect" | "list" | "sleep" | "wake" | "remove" | "erase";
 type Entry = { spec: RuntimeSpec; asleep: boolean };
 
 export type MemoryDriver = RuntimeDriver & {
@@ -72,6 +72,11 @@ export function createMemoryDriver(
     },
     async remove(tenantId) {
       failIfTold("remove");
+      entries.delete(tenantId);
+      health.delete(tenantId);
+    },
+    async erase(tenantId) {
+      failIfTold("erase");
       entries.delete(tenantId);
       health.delete(tenantId);
     },

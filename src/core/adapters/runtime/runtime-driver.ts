@@ -57,6 +57,8 @@ export type RuntimeDriver = {
    * the next `ensure` of the tenant finds it (F68). An absent one is fine.
    */
   remove(tenantId: TenantId): Promise<void>;
+  /** Removes what `remove` leaves behind, and the runtime with it if there is one; read back, and for good. */
+  erase(tenantId: TenantId): Promise<void>;
   /** Lets go of the runtimes; they go on. */
   close(): Promise<void>;
 };

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { chargeEvent } from "../../testing/fakes/stripe-charge-events.ts";
 import {
   type ApiShape,
   checkoutEvent,
@@ -12,6 +13,15 @@ import { readStripeNews } from "./stripe-event.ts";
 const created = 1_760_000_000;
 const tenantId = "0b0e1f0e-6f43-4f5c-9a53-3f4b8a0d8a11";
 const SHAPES: ApiShape[] = ["acacia", "basil"];
+const payment = {
+  invoiceId: "in_1",
+  chargeId: undefined,
+  paymentIntentId: undefined,
+  amountCents: 2000,
+  currency: "usd",
+  startsPeriod: true,
+  paidAt: new Date(created * 1000),
+};
 const subject = { tenantReferences: [tenantId], subscriptionId: "sub_1", customerId: "cus_1" };
 
 test("a subscription reads the same before and since 2025-03-31", () => {
@@ -43,18 +53,18 @@ test("an invoice reads the same before and since 2025-03-31", () => {
       ...subject,
       nextPaymentAttempt: new Date((created + 60) * 1000),
     });
-    const paid = invoiceEvent({ type: "paid", created, shape, tenantId });
-    assert.deepEqual(readStripeNews(paid.type, paid), { kind: "invoice-paid", ...subject });
+    const paid = invoiceEvent({ type: "paid", invoice: "in_1", created, shape, tenantId });
+    assert.deepEqual(readStripeNews(paid.type, paid), { kind: "invoice-paid", ...subject, payment });
   }
 });
 
 test("an invoice may have both shapes, or belong to a quote or to nothing", () => {
-  const body = invoiceEvent({ type: "paid", created, tenantId });
+  const body = invoiceEvent({ type: "paid", invoice: "in_1", created, tenantId });
   const hybrid = {
     ...body,
     data: { object: { ...body.data.object, subscription: "sub_1", subscription_details: null } },
   };
-  assert.deepEqual(readStripeNews(body.type, hybrid), { kind: "invoice-paid", ...subject });
+  assert.deepEqual(readStripeNews(body.type, hybrid), { kind: "invoice-paid", ...subject, payment });
   for (const parent of [
     null,
     { type: "quote_details", quote_details: { quote: "qt_1" }, subscription_details: null },
@@ -86,8 +96,8 @@ test("a checkout that sells no subscription is none of ours (F61)", () => {
 });
 
 test("types that are not ours are passed over, whatever is in them", () => {
-  assert.equal(readStripeNews("charge.refunded", { data: 1 }), undefined);
-  assert.equal(readStripeNews("customer.subscription.trial_will_end", {}), undefined);
+  assert.equal(readStripeNews("payout.paid", { data: 1 }), undefined);
+  assert.equal(readStripeNews("constructor", {}), undefined);
 });
 
 test("a body that isn't what its type promises is an error, not a guess", () => {
@@ -96,4 +106,23 @@ test("a body that isn't what its type promises is an error, not a guess", () => 
   assert.throws(() => readStripeNews("invoice.paid", stripeEvent("invoice.paid", {}, { created }).data), {
     name: "ZodError",
   });
+});
+
+test("a charge reads the same before and since 2025-03-31, and what no invoice asked for is only noted", () => {
+  for (const shape of SHAPES) {
+    const body = chargeEvent({ created, charged: created - 60, shape, invoice: "in_1", amountRefundedCents: 500 });
+    const news = readStripeNews(body.type, body);
+    assert.equal(news?.kind, "charge");
+    assert.deepEqual(news.charge, {
+      chargeId: "ch_1",
+      invoiceId: shape === "acacia" ? "in_1" : undefined,
+      paymentIntentId: "pi_of_ch_1",
+      amountCents: 2000,
+      amountRefundedCents: 500,
+      isRefunded: false,
+      chargedAt: new Date((created - 60) * 1000),
+    });
+  }
+  const single = chargeEvent({ created, shape: "acacia", invoice: null });
+  assert.equal(readStripeNews(single.type, single)?.kind, "note");
 });

@@ -1,5 +1,16 @@
 import { z } from "zod";
-import { UsageError } from "../../platform/errors.ts";
+import { assertNever, UsageError } from "../../platform/errors.ts";
+import { type ChargeFacts, type DisputeFacts, readCharge, readDispute } from "./stripe-charge.ts";
+import type { StripeObjectKind } from "./stripe-api.ts";
+import {
+  amountCents,
+  metadata,
+  optionalSeconds,
+  reference,
+  seconds,
+  stripeId,
+  tenantReferences,
+} from "./stripe-fields.ts";
 
 /** What every snapshot event has, whatever its type. */
 export type StripeEvent = {
@@ -8,25 +19,9 @@ export type StripeEvent = {
   apiVersion: string | null;
   /** Whole seconds: it can't order events of the same second. */
   createdAt: Date;
-  /** The Stripe customer that the event is about, else its object, else the event itself. */
+  /** The Stripe customer that the event is about, else a dispute's charge, else its object, else the event itself. */
   lane: string;
 };
-
-/** Printable, so that it fits a column and a terminal; Stripe's own limit is 255. */
-const stripeId = z.string().regex(/^[\x21-\x7e]{1,255}$/, "is not an id");
-/** A related object comes as its id, or whole when the endpoint expands it. */
-const reference = z
-  .union([stripeId, z.object({ id: stripeId }).transform(({ id }) => id), z.null()])
-  .optional()
-  .transform((id) => id ?? undefined);
-const metadata = z.object({ tenant_id: z.string().optional() }).nullish();
-/** Until the year 9999: beyond it PostgreSQL and JavaScript no longer write times alike. */
-const seconds = z
-  .int()
-  .min(0)
-  .max(253_402_300_799)
-  .transform((value) => new Date(value * 1000));
-const optionalSeconds = seconds.nullish().transform((date) => date ?? undefined);
 
 const envelope = z.object({
   id: stripeId,
@@ -38,6 +33,7 @@ const envelope = z.object({
     object: z.object({
       id: stripeId.optional().catch(undefined),
       customer: reference.catch(undefined),
+      charge: reference.catch(undefined),
     }),
   }),
 });
@@ -53,8 +49,9 @@ export function parseStripeEvent(json: unknown): StripeEvent {
     throw new UsageError("event_invalid", `The body is not a Stripe event: see ${fields}.`);
   }
   const { id, type, api_version, created, data } = result.data;
-  const { customer } = data.object;
-  return { id, type, apiVersion: api_version ?? null, createdAt: created, lane: customer ?? data.object.id ?? id };
+  const { customer, charge } = data.object;
+  const lane = customer ?? (type.startsWith("charge.dispute.") ? charge : undefined) ?? data.object.id ?? id;
+  return { id, type, apiVersion: api_version ?? null, createdAt: created, lane };
 }
 
 export const SUBSCRIPTION_STATUSES = [
@@ -70,15 +67,25 @@ export const SUBSCRIPTION_STATUSES = [
 export type SubscriptionStatus = (typeof SUBSCRIPTION_STATUSES)[number];
 
 /** Whom an event is about. `tenantReferences` are what we once wrote there, or what somebody else did: unchecked text. */
-export type StripeSubject = {
-  tenantReferences: string[];
-  subscriptionId: string;
-  customerId: string | undefined;
+export type StripeSubject = { tenantReferences: string[]; customerId: string | undefined };
+type OfSubscription = StripeSubject & { subscriptionId: string };
+
+/** A paid invoice. Newer API versions tell neither charge nor payment intent. */
+export type InvoicePayment = {
+  invoiceId: string;
+  chargeId: string | undefined;
+  paymentIntentId: string | undefined;
+  /** Undefined when the body doesn't say. */
+  amountCents: number | undefined;
+  currency: string | undefined;
+  /** False for what is billed within a period, such as a change of plan. */
+  startsPeriod: boolean;
+  paidAt: Date | undefined;
 };
 
 /** What an event says about one subscription, in the same words for every API version. */
-export type StripeNews =
-  | (StripeSubject & {
+export type SubscriptionNews =
+  | (OfSubscription & {
       kind: "subscription";
       status: SubscriptionStatus;
       priceIds: string[];
@@ -86,10 +93,18 @@ export type StripeNews =
       currentPeriodEnd: Date | undefined;
       startedAt: Date;
     })
-  | (StripeSubject & { kind: "checkout"; payment: "awaiting" | "failed" | "paid" })
-  | (StripeSubject & { kind: "invoice-paid" })
+  | (OfSubscription & { kind: "checkout"; payment: "awaiting" | "failed" | "paid" })
+  | (OfSubscription & { kind: "invoice-paid"; payment: InvoicePayment })
   /** Without `nextPaymentAttempt`, Stripe won't try again. */
-  | (StripeSubject & { kind: "invoice-failed"; nextPaymentAttempt: Date | undefined });
+  | (OfSubscription & { kind: "invoice-failed"; nextPaymentAttempt: Date | undefined });
+
+export type StripeNews =
+  | SubscriptionNews
+  | (StripeSubject & { kind: "charge"; charge: ChargeFacts })
+  | (StripeSubject & { kind: "dispute"; dispute: DisputeFacts })
+  | (StripeSubject & { kind: "customer-deleted"; customerId: string })
+  /** Kept with its tenant, and changes nothing. */
+  | (StripeSubject & { kind: "note"; subscriptionId: string | undefined });
 
 const subscription = z.object({
   id: stripeId,
@@ -123,11 +138,19 @@ const checkoutSession = z.object({
 });
 
 const invoice = z.object({
+  id: stripeId,
   customer: reference,
+  status: z.string().nullish(),
+  amount_paid: amountCents.nullish(),
+  currency: z.string().max(10).nullish(),
+  billing_reason: z.string().nullish(),
+  status_transitions: z.object({ paid_at: optionalSeconds }).nullish(),
   next_payment_attempt: optionalSeconds,
   // Before 2025-03-31 …
   subscription: reference,
   subscription_details: z.object({ metadata }).nullish(),
+  charge: reference,
+  payment_intent: reference,
   // … and since.
   parent: z.object({ subscription_details: z.object({ subscription: reference, metadata }).nullish() }).nullish(),
 });
@@ -138,30 +161,65 @@ const invoice = z.object({
  * @throws ZodError when a body of a known type lacks what its type promises.
  */
 export function readStripeNews(type: string, body: unknown): StripeNews | undefined {
-  switch (type) {
-    case "customer.subscription.created":
-    case "customer.subscription.updated":
-    case "customer.subscription.deleted":
-    case "customer.subscription.paused":
-    case "customer.subscription.resumed":
-      return readSubscription(objectOf(body, subscription));
-    case "checkout.session.completed":
-    case "checkout.session.async_payment_succeeded":
-    case "checkout.session.async_payment_failed":
-      return readCheckout(type, objectOf(body, checkoutSession));
-    case "invoice.paid":
-    case "invoice.payment_succeeded":
-    case "invoice.payment_failed":
-      return readInvoice(type, objectOf(body, invoice));
+  const kind = stripeObjectKind(type);
+  if (kind === undefined) return undefined;
+  const { object } = eventBody.parse(body).data;
+  switch (kind) {
+    case "subscription":
+      return readSubscription(subscription.parse(object));
+    case "checkout.session":
+      return readCheckout(type, checkoutSession.parse(object));
+    case "invoice":
+      return readInvoice(type, invoice.parse(object));
+    case "charge":
+      return readChargeNews(object);
+    case "dispute": {
+      const { facts, ...subject } = readDispute(object);
+      return { kind: "dispute", ...subject, customerId: undefined, dispute: facts };
+    }
+    case "customer":
+      return { kind: "customer-deleted", tenantReferences: [], customerId: customer.parse(object).id };
     default:
-      return undefined;
+      return assertNever(kind);
   }
 }
 
-const eventBody = z.object({ data: z.object({ object: z.unknown() }) });
+const KINDS: Readonly<Record<string, StripeObjectKind>> = {
+  "checkout.session.completed": "checkout.session",
+  "checkout.session.async_payment_succeeded": "checkout.session",
+  "checkout.session.async_payment_failed": "checkout.session",
+  "checkout.session.expired": "checkout.session",
+  "customer.subscription.created": "subscription",
+  "customer.subscription.updated": "subscription",
+  "customer.subscription.deleted": "subscription",
+  "customer.subscription.paused": "subscription",
+  "customer.subscription.resumed": "subscription",
+  "customer.subscription.trial_will_end": "subscription",
+  "invoice.paid": "invoice",
+  "invoice.payment_succeeded": "invoice",
+  "invoice.payment_failed": "invoice",
+  "invoice.payment_action_required": "invoice",
+  // Ties a charge to its customer before anybody disputes it.
+  "charge.succeeded": "charge",
+  "charge.refunded": "charge",
+  "charge.dispute.created": "dispute",
+  "charge.dispute.closed": "dispute",
+  "customer.deleted": "customer",
+};
 
-function objectOf<Schema extends z.ZodType>(body: unknown, schema: Schema): z.output<Schema> {
-  return schema.parse(eventBody.parse(body).data.object);
+/** What an event of this type carries in `data.object`; undefined for types that are not ours. */
+export function stripeObjectKind(type: string): StripeObjectKind | undefined {
+  return Object.hasOwn(KINDS, type) ? KINDS[type] : undefined;
+}
+
+const eventBody = z.object({ data: z.object({ object: z.unknown() }) });
+const customer = z.object({ id: stripeId });
+
+/** A charge that no invoice asked for pays no subscription: it is recorded only. */
+function readChargeNews(object: unknown): StripeNews {
+  const { facts, isForInvoice, ...subject } = readCharge(object);
+  if (isForInvoice) return { kind: "charge", ...subject, charge: facts };
+  return { kind: "note", ...subject, subscriptionId: undefined };
 }
 
 function readSubscription(object: z.output<typeof subscription>): StripeNews {
@@ -184,21 +242,22 @@ function readSubscription(object: z.output<typeof subscription>): StripeNews {
 }
 
 function readCheckout(type: string, object: z.output<typeof checkoutSession>): StripeNews | undefined {
-  if (object.mode !== "subscription" || object.subscription === undefined) return undefined;
-  return {
-    kind: "checkout",
+  if (object.mode !== "subscription") return undefined;
+  const subject = {
     tenantReferences: tenantReferences(object.metadata?.tenant_id, object.client_reference_id),
-    subscriptionId: object.subscription,
     customerId: object.customer,
-    payment: checkoutPayment(type, object.payment_status),
   };
+  const subscriptionId = object.subscription;
+  if (type === "checkout.session.expired") return { kind: "note", ...subject, subscriptionId };
+  if (subscriptionId === undefined) return undefined;
+  return { kind: "checkout", ...subject, subscriptionId, payment: checkoutPayment(type, object.payment_status) };
 }
 
 function checkoutPayment(type: string, paymentStatus: string): "awaiting" | "failed" | "paid" {
-  if (type === "checkout.session.async_payment_failed") return "failed";
-  if (type === "checkout.session.async_payment_succeeded") return "paid";
   // `no_payment_required` is how a trial begins: there is nothing to wait for.
-  return paymentStatus === "paid" || paymentStatus === "no_payment_required" ? "paid" : "awaiting";
+  if (paymentStatus === "paid" || paymentStatus === "no_payment_required") return "paid";
+  if (type === "checkout.session.async_payment_failed") return "failed";
+  return type === "checkout.session.async_payment_succeeded" ? "paid" : "awaiting";
 }
 
 function readInvoice(type: string, object: z.output<typeof invoice>): StripeNews | undefined {
@@ -210,10 +269,25 @@ function readInvoice(type: string, object: z.output<typeof invoice>): StripeNews
     subscriptionId,
     customerId: object.customer,
   };
-  if (type !== "invoice.payment_failed") return { kind: "invoice-paid", ...subject };
+  // What was declined when the event was made may be paid by the time it is read again.
+  if (isPaidEvent(type) || object.status === "paid")
+    return { kind: "invoice-paid", ...subject, payment: readPayment(object) };
+  if (type === "invoice.payment_action_required") return { kind: "note", ...subject };
   return { kind: "invoice-failed", ...subject, nextPaymentAttempt: object.next_payment_attempt };
 }
 
-function tenantReferences(...texts: (string | null | undefined)[]): string[] {
-  return texts.filter((text) => typeof text === "string");
+function isPaidEvent(type: string): boolean {
+  return type === "invoice.paid" || type === "invoice.payment_succeeded";
+}
+
+function readPayment(object: z.output<typeof invoice>): InvoicePayment {
+  return {
+    invoiceId: object.id,
+    chargeId: object.charge,
+    paymentIntentId: object.payment_intent,
+    amountCents: object.amount_paid ?? undefined,
+    currency: object.currency ?? undefined,
+    startsPeriod: object.billing_reason !== "subscription_update" && object.billing_reason !== "manual",
+    paidAt: object.status_transitions?.paid_at,
+  };
 }

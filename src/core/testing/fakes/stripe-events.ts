@@ -39,7 +39,7 @@ export function stripeEvent(type: string, object: Record<string, unknown>, optio
 }
 
 export type SubscriptionOptions = EventOptions & {
-  type?: "created" | "updated" | "deleted" | "paused" | "resumed";
+  type?: "created" | "updated" | "deleted" | "paused" | "resumed" | "trial_will_end";
   subscription?: string;
   customer?: string;
   status: string;
@@ -109,7 +109,7 @@ export function subscriptionEvent(options: SubscriptionOptions): EventBody {
 }
 
 export type CheckoutOptions = EventOptions & {
-  type?: "completed" | "async_payment_succeeded" | "async_payment_failed";
+  type?: "completed" | "async_payment_succeeded" | "async_payment_failed" | "expired";
   mode?: "subscription" | "payment" | "setup";
   paymentStatus?: "paid" | "unpaid" | "no_payment_required";
   subscription?: string;
@@ -147,8 +147,8 @@ export function checkoutEvent(options: CheckoutOptions): EventBody {
     payment_intent: mode === "payment" ? `pi_${digest(subscription)}` : null,
     payment_method_types: ["card", "sepa_debit"],
     payment_status: options.paymentStatus ?? "paid",
-    status: "complete",
-    subscription: mode === "subscription" ? subscription : null,
+    status: type === "expired" ? "expired" : "complete",
+    subscription: mode === "subscription" && type !== "expired" ? subscription : null,
     ui_mode: "hosted",
     url: null,
   };
@@ -156,16 +156,23 @@ export function checkoutEvent(options: CheckoutOptions): EventBody {
 }
 
 export type InvoiceOptions = EventOptions & {
-  type: "paid" | "payment_succeeded" | "payment_failed";
+  type: "paid" | "payment_succeeded" | "payment_failed" | "payment_action_required";
+  /** One for each subscription unless told. */
+  invoice?: string;
   subscription?: string;
   customer?: string;
   /** Unix seconds; null: Stripe won't try again. */
   nextPaymentAttempt?: number | null;
+  amountCents?: number;
+  reason?: "subscription_create" | "subscription_cycle" | "subscription_update";
+  /** What paid it: told before 2025-03-31 only. */
+  charge?: string;
 };
 
 export function invoiceEvent(options: InvoiceOptions): EventBody {
   const { type, subscription = "sub_1", customer = "cus_1", created, shape = "basil", tenantId } = options;
-  const paid = type !== "payment_failed";
+  const { invoice = `in_${digest(subscription)}`, amountCents = 2000, reason = "subscription_cycle" } = options;
+  const paid = type === "paid" || type === "payment_succeeded";
   const details = { metadata: metadata(tenantId) };
   const belonging =
     shape === "basil"
@@ -176,16 +183,16 @@ export function invoiceEvent(options: InvoiceOptions): EventBody {
             type: "subscription_details",
           },
         }
-      : { subscription, subscription_details: details };
+      : { charge: options.charge ?? null, subscription, subscription_details: details };
   const object = {
-    id: `in_${digest(subscription)}`,
+    id: invoice,
     object: "invoice",
-    amount_due: 2000,
-    amount_paid: paid ? 2000 : 0,
-    amount_remaining: paid ? 0 : 2000,
+    amount_due: amountCents,
+    amount_paid: paid ? amountCents : 0,
+    amount_remaining: paid ? 0 : amountCents,
     attempt_count: 1,
     attempted: true,
-    billing_reason: "subscription_cycle",
+    billing_reason: reason,
     collection_method: "charge_automatically",
     created,
     currency: "usd",
@@ -196,7 +203,7 @@ export function invoiceEvent(options: InvoiceOptions): EventBody {
       data: [],
       has_more: false,
       total_count: 0,
-      url: `/v1/invoices/in_${digest(subscription)}/lines`,
+      url: `/v1/invoices/${invoice}/lines`,
     },
     livemode: false,
     metadata: {},
@@ -204,8 +211,8 @@ export function invoiceEvent(options: InvoiceOptions): EventBody {
     ...belonging,
     status: paid ? "paid" : "open",
     status_transitions: { finalized_at: created, paid_at: paid ? created : null, voided_at: null },
-    subtotal: 2000,
-    total: 2000,
+    subtotal: amountCents,
+    total: amountCents,
   };
   return stripeEvent(`invoice.${type}`, object, options);
 }

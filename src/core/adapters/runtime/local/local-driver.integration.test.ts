@@ -137,6 +137,21 @@ test("a removed runtime leaves its state and nothing else, and its tenant finds 
   if (process.getuid?.() === 0) assert.notEqual((await stat(path.join(root, newcomer, "home"))).uid, owner);
 });
 
+test("an erased runtime leaves no folder, whether it ran or was removed before", async (t) => {
+  const { driver, spec, root } = await setUpLocal(t);
+  const [removed, awake] = [someTenantId(), someTenantId()];
+  for (const tenantId of [removed, awake]) {
+    await driver.ensure(spec(tenantId, 1));
+    await untilState(driver, tenantId, "running");
+    await writeFile(path.join(root, tenantId, "state", "memory.md"), "likes tea");
+  }
+  await driver.remove(removed);
+  for (const tenantId of [removed, awake]) {
+    await driver.erase(tenantId);
+    await assert.rejects(readdir(path.join(root, tenantId)), { code: "ENOENT" });
+  }
+});
+
 test("a spec that is refused leaves the state of an earlier runtime alone (F68)", async (t) => {
   const { driver, spec, secrets, root } = await setUpLocal(t);
   const tenantId = someTenantId();

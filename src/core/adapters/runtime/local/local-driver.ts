@@ -15,6 +15,7 @@ import {
   readProcess,
   readRecord,
   removeAllButState,
+  removeEverything,
   tenantPaths,
   writeProcess,
   writeRecord,
@@ -213,6 +214,15 @@ export function createLocalDriver(options: {
         await halt(paths);
         await removeAllButState(paths);
         log.info({ tenantId }, "runtime removed, its state kept");
+      }),
+    erase: (tenantId) =>
+      exclusively(tenantId, async () => {
+        const paths = tenantPaths(root, tenantId);
+        const record = await readRecord(paths);
+        if (record !== undefined) await writeRecord(paths, { ...record, desired: "asleep" });
+        await halt(paths);
+        await removeEverything(paths);
+        log.info({ tenantId }, "runtime and state erased");
       }),
     async close() {
       closed = true;

@@ -124,6 +124,17 @@ export async function removeAllButState(paths: TenantPaths): Promise<void> {
   );
 }
 
+/** Removes everything. @throws ConflictError when something is still there. */
+export async function removeEverything(paths: TenantPaths): Promise<void> {
+  await rm(paths.folder, { recursive: true, force: true });
+  const left = await namesIn(paths.folder);
+  if (left.length === 0) return;
+  throw new ConflictError(
+    "state_not_erased",
+    `Still in ${paths.folder} after erasing it: ${left.join(", ")}; erase it again.`,
+  );
+}
+
 async function namesIn(folder: string): Promise<string[]> {
   try {
     return await readdir(folder);
