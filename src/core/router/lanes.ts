@@ -1,6 +1,7 @@
 import type { TenantId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
 import { pause } from "../platform/pause.ts";
+import { createSlots } from "../platform/slots.ts";
 import type { Entry, OpenLane, Outcome } from "./inbox.ts";
 
 /** What became of one try at an update. */
@@ -283,23 +284,4 @@ export type Lanes = ReturnType<typeof createLanes>;
 
 function bytesOf(entries: readonly Entry[]): number {
   return entries.reduce((sum, entry) => sum + entry.body.length, 0);
-}
-
-/** At most `count` at once; the rest wait their turn, first come first served. */
-function createSlots(count: number) {
-  let free = count;
-  const waiting: (() => void)[] = [];
-  return {
-    async use<Result>(work: () => Promise<Result>): Promise<Result> {
-      if (free > 0) free -= 1;
-      else await new Promise<void>((resolve) => waiting.push(resolve));
-      try {
-        return await work();
-      } finally {
-        const next = waiting.shift();
-        if (next === undefined) free += 1;
-        else next();
-      }
-    },
-  };
 }

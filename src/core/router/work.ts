@@ -1,4 +1,4 @@
-import { BotApiError, type BotApi } from "../adapters/telegram/bot-api.ts";
+import type { BotApi } from "../adapters/telegram/bot-api.ts";
 import { tenantSecretName, type Vault } from "../adapters/vault/vault.ts";
 import { assertNever } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
@@ -12,10 +12,10 @@ import { closeChat } from "./closed-chats.ts";
 import { type Entry, storeVerdict } from "./inbox.ts";
 import { idsIn, rememberIds } from "./known-ids.ts";
 import type { Step } from "./lanes.ts";
-import { claimNotice, releaseNotice } from "./notices.ts";
 import type { DeferReason, RouterObserver } from "./observer.ts";
 import type { RateLimit } from "./rate-limit.ts";
 import type { Route, RouteTenant } from "./routes.ts";
+import { createSpeaker } from "./speaker.ts";
 import { TEXTS } from "./texts.ts";
 import { parseUpdate, readFacts, type Update, type UpdateFacts } from "./update.ts";
 
@@ -50,9 +50,6 @@ const LAST_RESORT_MS = 60 * MINUTE_MS;
 const WAKE_PERIOD_MS = 5_000;
 /** An apology that can't be said by then is not said. */
 const APOLOGY_MS = 30 * MINUTE_MS;
-/** What the service says itself: how much at once, and how long each may take, its turn at the pacer included. */
-const MAX_SPEAKING = 128;
-const SPEAK_MS = 15_000;
 /** Tries at once at runtimes whose last one failed. */
 const MAX_PROBES = 256;
 /** One that is rotated is noticed by the runtime's 401. */
@@ -65,7 +62,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   const wokenAt = new Map<TenantId, number>();
   const secrets = createSecretCache(ctx.vault);
   const probes = createProbes(MAX_PROBES);
-  let speaking = 0;
+  const { say, endTap } = createSpeaker(ctx);
 
   return async function work(entry) {
     try {
@@ -92,7 +89,8 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     });
     const step = await act({ entry, parsed, update, route }, verdict);
     if (step.kind !== "finish") return step;
-    if (step.outcome !== "delivered") release(update);
+    // No runtime will answer it.
+    if (step.outcome !== "delivered" && update.callbackQueryId !== undefined) endTap(update.callbackQueryId);
     if (update.isBotBlocked && entry.lane > 0) await closeChat(ctx, entry.lane, entry.acceptedAt);
     return { ...step, tenantId: step.tenantId ?? route?.tenant.id };
   }
@@ -115,14 +113,6 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       default:
         return assertNever(verdict);
     }
-  }
-
-  /** Ends the waiting sign on a tapped button that no runtime will answer. Nobody waits for it, and nothing hangs on it. */
-  function release({ callbackQueryId }: UpdateFacts): void {
-    if (callbackQueryId === undefined) return;
-    ctx.botApi
-      ?.call("answerCallbackQuery", { callback_query_id: callbackQueryId }, { signal: AbortSignal.timeout(SPEAK_MS) })
-      .catch((error: unknown) => ctx.log.debug({ error }, "a tap could not be answered"));
   }
 
   async function deliver(work: Work, route: Route, address: string): Promise<Step> {
@@ -258,38 +248,6 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     return isTooLate
       ? finish("ignored", "Telegram could not be reached in time")
       : defer(entry, "telegram-unreachable");
-  }
-
-  /** "silent": said lately, or the person can't be reached for good. "later": Telegram can't be reached now. */
-  async function say(
-    chatId: number,
-    topic: string,
-    periodMs: number,
-    text: string,
-  ): Promise<"said" | "silent" | "later"> {
-    if (ctx.botApi === undefined) return "silent";
-    // While Telegram hangs, what the service has to say must not keep the runtimes' updates from their slots.
-    if (speaking >= MAX_SPEAKING) return "later";
-    speaking += 1;
-    const signal = AbortSignal.timeout(SPEAK_MS);
-    try {
-      if (!(await claimNotice(ctx, chatId, topic, periodMs))) return "silent";
-      await ctx.botApi.sendMessage(chatId, text, { signal });
-      return "said";
-    } catch (error) {
-      if (signal.aborted) {
-        await releaseNotice(ctx.db, chatId, topic);
-        return "later";
-      }
-      if (!(error instanceof BotApiError)) throw error;
-      ctx.log.warn({ chatId, topic, error }, "could not write to a chat");
-      if (error.isChatClosed) await closeChat(ctx, chatId);
-      if (!error.retryable) return "silent";
-      await releaseNotice(ctx.db, chatId, topic);
-      return "later";
-    } finally {
-      speaking -= 1;
-    }
   }
 
   /** More than the limit allows: said once a minute, dropped and counted as such. */
