@@ -12,6 +12,7 @@ const BRANDED_COLUMNS: Record<string, string> = {
   "stamps.id": "StampId",
   "daemons.id": "DaemonId",
   "router_shards.owner": "DaemonId",
+  "usage_reservations.daemon_id": "DaemonId",
 };
 const BRANDED_NAMES: Record<string, string> = { tenant_id: "TenantId", stamp_id: "StampId" };
 

@@ -59,3 +59,22 @@ export function createDb(pool: pg.Pool): Db {
 export function isUniqueViolation(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code === "23505";
 }
+
+/** For statements prepared by name, which Kysely has none of. `work` gets a connection inside a transaction that commits when it resolves. */
+export async function withTransaction<Result>(
+  pool: pg.Pool,
+  work: (client: pg.PoolClient) => Promise<Result>,
+): Promise<Result> {
+  const client = await pool.connect();
+  try {
+    await client.query("BEGIN");
+    const result = await work(client);
+    await client.query("COMMIT");
+    client.release();
+    return result;
+  } catch (error) {
+    // Whatever state it is in: closing it rolls back.
+    client.release(true);
+    throw error;
+  }
+}

@@ -22,6 +22,8 @@ export type JsonPrimitive = boolean | number | string | null;
 
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
+export type Timestamp = ColumnType<Date, Date | string, Date | string>;
+
 export interface AuditLog {
   action: string;
   actor: string;
@@ -31,6 +33,23 @@ export interface AuditLog {
   reason: string | null;
   requestId: string | null;
   tenantId: TenantId | null;
+}
+
+export interface BudgetStops {
+  measure: "tokens" | "micro-usd";
+  tenantId: TenantId;
+  until: Date;
+}
+
+export interface BudgetWarnings {
+  allowed: number;
+  id: Generated<number>;
+  measure: "tokens" | "micro-usd";
+  month: string;
+  percent: number;
+  tenantId: TenantId | null;
+  toldAt: Date | null;
+  warnedAt: Date;
 }
 
 export interface Daemons {
@@ -43,6 +62,13 @@ export interface Daemons {
   startedAt: Generated<Date>;
   version: string;
   workerIds: Generated<string[]>;
+}
+
+export interface FleetUsageMonths {
+  calls: number;
+  costMicroUsd: number;
+  tokens: number;
+  utcMonth: string;
 }
 
 export interface GraphileWorkerJobs {
@@ -124,6 +150,18 @@ export interface LinkTokens {
   tokenHash: Buffer;
 }
 
+export interface MessageDays {
+  day: Timestamp;
+  messages: number;
+  tenantId: TenantId;
+}
+
+export interface PriceTables {
+  firstUsedAt: Date;
+  prices: ColumnType<unknown, string, string>;
+  version: string;
+}
+
 export interface RouterShards {
   epoch: Generated<number>;
   expiresAt: Date | null;
@@ -150,6 +188,15 @@ export interface Runtimes {
   specHash: string;
   state: "starting" | "running" | "asleep" | "failed" | "absent";
   tenantId: TenantId;
+}
+
+export interface SpendingLimits {
+  cappedUntil: Date | null;
+  microUsdPerMonth: Generated<number | null>;
+  singleton: Generated<boolean>;
+  stoppedAt: Date | null;
+  stoppedReason: string | null;
+  tokensPerMonth: Generated<number>;
 }
 
 export interface Stamps {
@@ -278,6 +325,13 @@ export interface TenantBilling {
   updatedAt: Date;
 }
 
+export interface TenantBudgets {
+  microUsdPerMonth: number | null;
+  tenantId: TenantId;
+  tokensPerMonth: number | null;
+  updatedAt: Date;
+}
+
 export interface Tenants {
   billingExempt: Generated<boolean>;
   budgetExempt: Generated<boolean>;
@@ -314,9 +368,53 @@ export interface TrialWarnings {
   trialEndsAt: Date;
 }
 
+export interface UsageMonths {
+  calls: number;
+  costMicroUsd: number;
+  month: string;
+  tenantId: TenantId;
+  tokens: number;
+}
+
+export interface UsageRecords {
+  at: Date;
+  cacheReadTokens: number;
+  cacheWriteHourTokens: number;
+  cacheWriteTokens: number;
+  costMicroUsd: number;
+  id: string;
+  inputTokens: number;
+  isAssumed: boolean;
+  model: string;
+  month: string;
+  outputTokens: number;
+  priceVersion: string;
+  tenantId: TenantId;
+  tier: string;
+}
+
+export interface UsageReservations {
+  costMicroUsd: number;
+  daemonId: DaemonId;
+  expiresAt: Date;
+  id: string;
+  inputTokens: number;
+  model: string;
+  month: string;
+  outputTokens: number;
+  priceVersion: string;
+  reservedAt: Date;
+  tenantId: TenantId;
+  tier: string;
+  utcMonth: string;
+}
+
 export interface DB {
   auditLog: AuditLog;
+  budgetStops: BudgetStops;
+  budgetWarnings: BudgetWarnings;
   daemons: Daemons;
+  fleetUsageMonths: FleetUsageMonths;
   "graphileWorker.jobs": GraphileWorkerJobs;
   "graphileWorker.migrations": GraphileWorkerMigrations;
   "graphileWorker.PrivateJobQueues": GraphileWorkerPrivateJobQueues;
@@ -325,9 +423,12 @@ export interface DB {
   "graphileWorker.PrivateTasks": GraphileWorkerPrivateTasks;
   idempotencyKeys: IdempotencyKeys;
   linkTokens: LinkTokens;
+  messageDays: MessageDays;
+  priceTables: PriceTables;
   routerShards: RouterShards;
   runtimeCredentials: RuntimeCredentials;
   runtimes: Runtimes;
+  spendingLimits: SpendingLimits;
   stamps: Stamps;
   stripeCharges: StripeCharges;
   stripeEvents: StripeEvents;
@@ -340,6 +441,10 @@ export interface DB {
   telegramNotices: TelegramNotices;
   telegramUpdates: TelegramUpdates;
   tenantBilling: TenantBilling;
+  tenantBudgets: TenantBudgets;
   tenants: Tenants;
   trialWarnings: TrialWarnings;
+  usageMonths: UsageMonths;
+  usageRecords: UsageRecords;
+  usageReservations: UsageReservations;
 }
