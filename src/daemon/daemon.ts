@@ -5,6 +5,7 @@ import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
+import type { Meter } from "../core/billing/billing.ts";
 import { type Context, createContext } from "../core/context.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
@@ -17,7 +18,7 @@ import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
 import { readVersion } from "../core/platform/version.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
-import { openBotApiGateway, openRuntimeAuth, registerModels } from "./gateways.ts";
+import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
 import { createServer, listen } from "./http.ts";
 import { type JobRunner, startJobs } from "./jobs.ts";
@@ -46,8 +47,12 @@ const MIGRATION_POLL_MS = 1_000;
 const ACCEPTOR_QUERY_MS = 4_000;
 /** within a lease, */
 const LEASE_QUERY_MS = 3_000;
+/** within what a model's caller waits for gladly, */
+const METER_QUERY_MS = 10_000;
 /** and longer than reading a large backlog takes. */
 const ROUTER_QUERY_MS = 20_000;
+/** One reserves, one settles; the rest is for what happens now and then. */
+const METER_CONNECTIONS = 4;
 const DRAIN_MS = 10_000;
 /** Uploads go on to Telegram while they arrive here, and take as long as that takes. */
 const UPLOAD_MS = 15 * 60_000;
@@ -57,6 +62,7 @@ type Parts = {
   pools: pg.Pool[];
   web?: FastifyInstance;
   gateway?: FastifyInstance;
+  meter?: Meter;
   router?: Router;
   jobs?: JobRunner;
   isSignedOn: boolean;
@@ -120,7 +126,8 @@ async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {
   await repeat(HEARTBEAT_MS, signal, () => beat(daemon));
 }
 
-async function openGateway({ ctx, metrics, migrationsFolder, parts }: Daemon): Promise<string> {
+async function openGateway(daemon: Daemon): Promise<string> {
+  const { id, ctx, metrics, migrationsFolder, parts } = daemon;
   const { internalListen, metricsToken } = ctx.config.http;
   const auth = openRuntimeAuth(ctx);
   const botApi = openBotApiGateway(ctx, auth);
@@ -130,7 +137,8 @@ async function openGateway({ ctx, metrics, migrationsFolder, parts }: Daemon): P
   parts.gateway = app;
   registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   registerMetrics(app, metrics, { isLoopback: isLoopback(internalListen.host), token: metricsToken });
-  await registerModels(app, ctx, auth);
+  parts.meter = await openMeter(ctx, openPool(daemon, METER_CONNECTIONS, METER_QUERY_MS), id);
+  await registerModels(app, ctx, { auth, meter: parts.meter, observe: metrics.models.called });
   return listen(app, internalListen);
 }
 
@@ -243,6 +251,7 @@ async function reviveDatabase(ctx: Context): Promise<void> {
 async function stop({ id, ctx, parts }: Daemon): Promise<void> {
   await Promise.all([closeServer(parts.web), parts.jobs?.stop(), parts.router?.stop()]);
   await closeServer(parts.gateway);
+  await parts.meter?.close();
   if (parts.isSignedOn)
     await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));
   for (const pool of parts.pools) await pool.end();

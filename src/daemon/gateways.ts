@@ -1,6 +1,8 @@
 import type { FastifyInstance } from "fastify";
-import { findEntitlement } from "../core/billing/billing.ts";
+import type pg from "pg";
+import { createMeter, type Meter, readPriceTable } from "../core/billing/billing.ts";
 import type { Context } from "../core/context.ts";
+import type { DaemonId } from "../core/platform/ids.ts";
 import { findCredential } from "../core/orchestrator/orchestrator.ts";
 import {
   type BotApiGateway,
@@ -9,6 +11,7 @@ import {
   createChatLookup,
   createIdMemory,
   createRuntimeAuth,
+  type ModelGatewayDeps,
   ownsId,
   registerModelGateway,
   type RuntimeAuth,
@@ -39,27 +42,35 @@ export function openBotApiGateway(ctx: Context, auth: RuntimeAuth): BotApiGatewa
   });
 }
 
+/** What model calls cost, on connections of its own: a call waits for nothing else. */
+export async function openMeter(ctx: Context, pool: pg.Pool, daemonId: DaemonId): Promise<Meter> {
+  const { modelsByTier } = ctx.config.runtime;
+  const prices = await readPriceTable(ctx.config.models.pricesFile);
+  const meter = createMeter({ ...ctx, pool, daemonId, prices, modelsByTier });
+  const unpriced = Object.values(modelsByTier)
+    .flat()
+    .filter((model) => meter.findPrice(model) === undefined);
+  if (unpriced.length > 0) {
+    const models = [...new Set(unpriced)];
+    ctx.log.error({ models }, "models without a price are refused; give them one in OPENCLAW_PRICES_FILE");
+  }
+  return meter;
+}
+
 /** Models for runtimes. */
-export async function registerModels(app: FastifyInstance, ctx: Context, auth: RuntimeAuth): Promise<void> {
+export async function registerModels(
+  app: FastifyInstance,
+  ctx: Context,
+  deps: Pick<ModelGatewayDeps, "auth" | "meter" | "observe">,
+): Promise<void> {
   const { anthropicApiKey, openaiApiKey } = ctx.secrets;
   const { anthropicBaseUrl, openaiBaseUrl } = ctx.config.models;
   await app.register((scope) =>
     registerModelGateway(scope, {
-      auth,
+      ...deps,
       upstreams: {
         ...(anthropicApiKey === undefined ? {} : { anthropic: { baseUrl: anthropicBaseUrl, apiKey: anthropicApiKey } }),
         ...(openaiApiKey === undefined ? {} : { openai: { baseUrl: openaiBaseUrl, apiKey: openaiApiKey } }),
-      },
-      async admit(tenantId) {
-        const { entitled, reason } = await findEntitlement(ctx.db, tenantId, ctx.clock.now());
-        return entitled
-          ? { ok: true }
-          : {
-              ok: false,
-              status: 403,
-              code: "not_entitled",
-              message: `The subscription does not allow this: ${reason}`,
-            };
       },
     }),
   );

@@ -1,7 +1,13 @@
 import { EventEmitter } from "node:events";
 import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
-import { forgetEventsOf, projectStripeEvents, pruneEvents, sweepEntitlement } from "../core/billing/billing.ts";
+import {
+  forgetEventsOf,
+  projectStripeEvents,
+  pruneEvents,
+  settleLostCalls,
+  sweepEntitlement,
+} from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import { convergeTenant, purgeTenant, sweepPurges, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts";
@@ -9,8 +15,9 @@ import type { Db } from "../core/platform/db.ts";
 import type { TenantId } from "../core/platform/ids.ts";
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
 import type { Log } from "../core/platform/log.ts";
-import { pause } from "../core/platform/pause.ts";
+import { endsWithin, pause } from "../core/platform/pause.ts";
 import { forgetDeadLettersOf, pruneDeadLetters } from "../core/router/dead-letters.ts";
+import { tellBudgetWarnings } from "../core/router/budget-warnings.ts";
 import { pruneNotices } from "../core/router/notices.ts";
 import { pruneInbox, pruneKnownIds } from "../core/router/router.ts";
 import { warnOfTrialEnds } from "../core/router/trial-warnings.ts";
@@ -32,7 +39,7 @@ export type JobsContext = Context &
   };
 
 /** What a job of each kind does. */
-function createHandlers(ctx: JobsContext): Handlers {
+function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
   return {
     "tenant.converge": async ({ tenantId }, signal) =>
       convergeTenant({ ...ctx, fleet: await ctx.readFleet() }, tenantId, signal),
@@ -44,6 +51,10 @@ function createHandlers(ctx: JobsContext): Handlers {
       ),
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
     "sweep.trials": (_payload, signal) => warnOfTrialEnds({ ...ctx, signupUrl: ctx.config.tenancy.signupUrl }, signal),
+    "sweep.usage": async (_payload, signal) => {
+      await settleLostCalls(ctx, signal);
+      await tellBudgetWarnings({ ...ctx, observe: metrics.models.warned }, signal);
+    },
     "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
@@ -68,6 +79,7 @@ async function forget(db: Db, tenantId: TenantId): Promise<void> {
 const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.entitlement": "* * * * *",
   "sweep.trials": "*/10 * * * *",
+  "sweep.usage": "* * * * *",
   "sweep.runtimes": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };
@@ -97,7 +109,7 @@ export function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): Jo
   async function keepRunning(): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
-        current = await startRunner(ctx, pool, taskList(createHandlers(ctx), metrics, underWay));
+        current = await startRunner(ctx, pool, taskList(createHandlers(ctx, metrics), metrics, underWay));
         if (stopping.signal.aborted) await current.runner.stop();
         await current.runner.promise;
       } catch (error) {
@@ -128,13 +140,10 @@ export function startJobs(ctx: JobsContext, pool: pg.Pool, metrics: Metrics): Jo
         await current?.runner.stop().catch((error: unknown) => ctx.log.warn({ error }, "jobs had ended already"));
         // It goes on giving jobs back after stop() has settled.
         await running;
-        return true;
       };
       // One that lost its database in the middle of something may never say that it has ended.
-      const late = new AbortController();
-      const isInTime = await Promise.race([ended(), pause(STOP_MS, late.signal)]);
-      late.abort();
-      if (isInTime !== true) ctx.log.warn({}, "jobs did not end in time, others will take them over");
+      if (!(await endsWithin(STOP_MS, ended())))
+        ctx.log.warn({}, "jobs did not end in time, others will take them over");
     },
   };
 }

@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Registry } from "prom-client";
 import type { PacerState } from "../core/adapters/telegram/pacer.ts";
 import { errorBody, isSameSecret } from "./http.ts";
+import { createModelMetrics } from "./model-metrics.ts";
 import { showPacer } from "./pacer-metrics.ts";
 import { createRouterMetrics, type RouterSources } from "./router-metrics.ts";
 
@@ -22,7 +23,13 @@ export function createMetrics(sources: RouterSources & { readPacer(): PacerState
     registers: [registry],
   });
   showPacer(registry, sources.readPacer);
-  return { registry, webhooks, jobs, router: createRouterMetrics(registry, sources) };
+  return {
+    registry,
+    webhooks,
+    jobs,
+    models: createModelMetrics(registry),
+    router: createRouterMetrics(registry, sources),
+  };
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;

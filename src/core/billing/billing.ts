@@ -15,8 +15,27 @@ export {
   selectReplayable,
 } from "./events.ts";
 export { createLedger } from "./ledger.ts";
+export type { Refusal } from "./metering/budget.ts";
+export {
+  type CallEnd,
+  createMeter,
+  MAX_CALL_MS,
+  type Meter,
+  type Reservation,
+  settleLostCalls,
+} from "./metering/meter.ts";
+export { ceilingOf, createPriceTable, type ModelPrice, type PriceTable } from "./metering/prices.ts";
+export { type SpendingStop, spendingStopAsSql } from "./metering/limits.ts";
+export type { TokenUsage } from "./metering/usage.ts";
+export { type BudgetWarning, claimWarnings, releaseWarnings } from "./metering/warnings.ts";
 export { billingAsJson } from "./store.ts";
 export { unblockTenant } from "./unblock.ts";
+
+/** On demand, likewise. */
+export const readPriceTable: typeof import("./metering/price-file.ts").readPriceTable = async (file) => {
+  const prices = await import("./metering/price-file.ts");
+  return prices.readPriceTable(file);
+};
 
 /** On demand: the schema library that it reads events with takes a command longer to load than its own work takes. */
 export const projectStripeEvents: typeof import("./projection.ts").projectStripeEvents = async (ctx, signal) => {

@@ -39,7 +39,12 @@ export type Config = Readonly<{
   stripe: { priceBasic: string | undefined; pricePlus: string | undefined; apiBase: string | undefined };
   telegram: { apiRoot: string; sendsPerSecond: number };
   router: { rateLimitPerMinute: number };
-  models: { anthropicBaseUrl: string; openaiBaseUrl: string };
+  models: {
+    anthropicBaseUrl: string;
+    openaiBaseUrl: string;
+    /** Prices beside and over the built-in ones; undefined: none. */
+    pricesFile: string | undefined;
+  };
   logLevel: LogLevel;
   /** Who is acting, for the audit log. */
   actor: string;
@@ -87,6 +92,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
   const driver = read.choice("OPENCLAW_RUNTIME", ["local", "azure"], env["AZURE_SUBSCRIPTION_ID"] ? "azure" : "local");
   const databaseUrl = read.url("DATABASE_URL", ["postgres:", "postgresql:"], "postgres://user@db.example/openclaw");
   const binary = read.text("OPENCLAW_RUNTIME_BIN");
+  const pricesFile = read.text("OPENCLAW_PRICES_FILE");
   const config: Config = {
     dataDir: path.resolve(folder, read.text("OPENCLAW_DATA_DIR") ?? ".openclaw"),
     database: databaseUrl === undefined ? { kind: "embedded" } : { kind: "url", url: databaseUrl },
@@ -132,6 +138,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
     models: {
       anthropicBaseUrl: read.baseUrl("ANTHROPIC_BASE_URL", "https://api.anthropic.com") ?? "https://api.anthropic.com",
       openaiBaseUrl: read.baseUrl("OPENAI_BASE_URL", "https://api.openai.com") ?? "https://api.openai.com",
+      pricesFile: pricesFile === undefined ? undefined : path.resolve(folder, pricesFile),
     },
     logLevel: read.choice("OPENCLAW_LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
     actor: read.text("OPENCLAW_ACTOR") ?? `${userName()}@${hostname()}`,

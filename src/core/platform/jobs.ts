@@ -14,6 +14,8 @@ export type JobPayloads = {
   "sweep.entitlement": Record<string, never>;
   /** Tell subscribers whose trial is about to end. */
   "sweep.trials": Record<string, never>;
+  /** Settle model calls whose end nobody will tell, and say whose budget runs out. */
+  "sweep.usage": Record<string, never>;
   /** Compare what runs with what should, and have each difference mended. */
   "sweep.runtimes": Record<string, never>;
   /** Forget what is past its keeping time. */

@@ -20,3 +20,15 @@ export async function repeat(ms: number, signal: AbortSignal, work: () => Promis
     await work();
   }
 }
+
+/** Waits for `work`, but no longer than `ms`. @returns whether it ended in time; it goes on in any case. */
+export async function endsWithin(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const late = new AbortController();
+  const ended = async () => {
+    await work;
+    return true;
+  };
+  const isInTime = await Promise.race([ended(), pause(ms, late.signal)]);
+  late.abort();
+  return isInTime === true;
+}

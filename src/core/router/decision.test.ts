@@ -16,6 +16,7 @@ const activeTenant = {
   telegramUserId: 42,
   entitled: true,
   awaitingPayment: false,
+  spendingStop: undefined,
 } satisfies DecisionFacts["tenant"];
 const active: DecisionFacts = {
   update: message,
@@ -78,6 +79,17 @@ test("a suspended person is told why, by message and by button alike (F20, F70)"
   }
   const byOperator = tenant({ status: "suspended", suspendedBy: "operator" });
   assert.deepEqual(decide({ ...active, tenant: byOperator }), { kind: "answer", topic: "suspendedByOperator" });
+});
+
+test("who has used a budget up is told so instead of being passed on in silence, by message and by button (F17, F20)", () => {
+  for (const spendingStop of ["usedUp", "modelsStopped"] as const) {
+    const stopped = tenant({ spendingStop });
+    for (const each of [message, tap])
+      assert.deepEqual(decide({ ...active, update: each, tenant: stopped }), { kind: "answer", topic: spendingStop });
+    assert.equal(decide({ ...active, update: reaction, tenant: stopped }).kind, "ignore");
+  }
+  const unpaid = tenant({ spendingStop: "usedUp", entitled: false });
+  assert.deepEqual(decide({ ...active, tenant: unpaid }), { kind: "answer", topic: "suspended" });
 });
 
 test("an active tenant whose trial has just run out is not served until the sweep notices (F55)", () => {

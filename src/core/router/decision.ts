@@ -1,3 +1,4 @@
+import type { SpendingStop } from "../billing/billing.ts";
 import { assertNever } from "../platform/errors.ts";
 import type { TenantStatus } from "../tenants/tenants.ts";
 import type { UpdateFacts } from "./update.ts";
@@ -16,12 +17,21 @@ export type DecisionFacts = {
         entitled: boolean;
         /** A checkout is completed, its money is on the way. */
         awaitingPayment: boolean;
+        spendingStop: SpendingStop | undefined;
       }
     | undefined;
   runtime: { address: string | null; allowedUserId: number | null } | undefined;
 };
 
-export type AnswerTopic = "onboarding" | "privateOnly" | "unpaid" | "suspended" | "suspendedByOperator" | "deleted";
+export type AnswerTopic =
+  | "onboarding"
+  | "privateOnly"
+  | "unpaid"
+  | "suspended"
+  | "suspendedByOperator"
+  | "deleted"
+  | "usedUp"
+  | "modelsStopped";
 export type HoldReason = "preparing" | "waking";
 
 export type Verdict =
@@ -79,7 +89,10 @@ export function decide(facts: DecisionFacts): Verdict {
     case "deleted":
       return answer("deleted");
     case "active":
-      return tenant.entitled ? deliver(facts, tenant.telegramUserId) : answer("suspended");
+      if (!tenant.entitled) return answer("suspended");
+      // A runtime could only answer that it has no model.
+      if (tenant.spendingStop !== undefined) return answer(tenant.spendingStop);
+      return deliver(facts, tenant.telegramUserId);
     default:
       return assertNever(tenant.status);
   }

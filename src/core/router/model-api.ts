@@ -1,7 +1,10 @@
 export type ModelProvider = "anthropic" | "openai";
 
 /** One API that the model gateway serves. */
-export type ModelApi = { route: string; provider: ModelProvider };
+export type ModelApi = {
+  route: "/v1/messages" | "/v1/chat/completions" | "/v1/responses";
+  provider: ModelProvider;
+};
 
 export const MODEL_APIS: readonly ModelApi[] = [
   { route: "/v1/messages", provider: "anthropic" },
@@ -14,6 +17,19 @@ export function modelError(provider: ModelProvider, status: number, code: string
   return provider === "anthropic"
     ? { type: "error", error: { type: anthropicType(status), message } }
     : { error: { message, type: openAiType(status), param: null, code } };
+}
+
+/** Whether `text` is an error as `provider` itself writes it. */
+export function isProviderError(provider: ModelProvider, text: string): boolean {
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body !== "object" || body === null || !("error" in body)) return false;
+    const { error } = body;
+    if (typeof error !== "object" || error === null || !("message" in error)) return false;
+    return provider === "openai" || ("type" in body && body.type === "error");
+  } catch {
+    return false;
+  }
 }
 
 function anthropicType(status: number): string {
@@ -40,8 +56,7 @@ function openAiType(status: number): string {
   return status >= 500 ? "server_error" : "invalid_request_error";
 }
 
-const REQUEST_HEADERS =
-  /^(content-type|content-length|accept|user-agent|anthropic-(version|beta)|openai-beta|x-stainless-.+)$/;
+const REQUEST_HEADERS = /^(content-type|accept|user-agent|anthropic-(version|beta)|openai-beta|x-stainless-.+)$/;
 const RESPONSE_HEADERS =
   /^(content-type|content-length|cache-control|request-id|x-request-id|retry-after|retry-after-ms|x-should-retry|anthropic-ratelimit-.+|x-ratelimit-.+|openai-(model|processing-ms|version))$/;
 

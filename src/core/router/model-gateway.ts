@@ -1,9 +1,21 @@
-import { Readable } from "node:stream";
+import type { IncomingHttpHeaders } from "node:http";
+import { pipeline } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { Pool } from "undici";
-import { UpstreamError, UsageError } from "../platform/errors.ts";
-import type { TenantId } from "../platform/ids.ts";
+import { type Dispatcher, Pool } from "undici";
 import {
+  type CallEnd,
+  ceilingOf,
+  MAX_CALL_MS,
+  type Meter,
+  type Refusal,
+  type Reservation,
+} from "../billing/billing.ts";
+import { assertNever, UpstreamError, UsageError } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
+import { endsWithin } from "../platform/pause.ts";
+import { type BodyRefusal, createBodyMemory, type HeldBody } from "./body-memory.ts";
+import {
+  isProviderError,
   MODEL_APIS,
   type ModelApi,
   modelError,
@@ -11,31 +23,41 @@ import {
   requestHeaders,
   responseHeaders,
 } from "./model-api.ts";
+import { boundRequest, type ModelRequest, readModelRequest, wantsUsage, writeModelRequest } from "./model-request.ts";
+import { meterEvents, meterEventsUnseen, meterWhole } from "./model-stream.ts";
+import { createUsageReader } from "./model-usage.ts";
 import type { RuntimeAuth } from "./runtime-auth.ts";
 import { logsRouteOnly } from "./runtime-log.ts";
 
 /** Where a provider is reached, with or without `/v1` at the end, and the operator's key for it. */
 export type ModelUpstream = { baseUrl: string; apiKey: string };
 
-export type Admission = { ok: true } | { ok: false; status: number; code: string; message: string };
+/** How a model call ended, for whoever counts. */
+export type ModelCallResult = CallEnd["kind"] | Refusal["reason"] | "unpriced";
 
 export type ModelGatewayDeps = {
   auth: RuntimeAuth;
   upstreams: { anthropic?: ModelUpstream; openai?: ModelUpstream };
-  /** Whether the tenant may call a model now. A refusal is passed on in the provider's shape, and is not to be retried. */
-  admit(tenantId: TenantId): Promise<Admission>;
+  meter: Meter;
+  observe(result: ModelCallResult): void;
 };
 
 type Provider = { pool: Pool; prefix: string; keyHeaders: Record<string, string> };
+type Gateway = { deps: ModelGatewayDeps; memory: ReturnType<typeof createBodyMemory> };
+type Call = Gateway & { api: ModelApi; provider: Provider };
 
 const TENANT = "modelTenantId";
 const MAX_BODY_BYTES = 32 * 1024 * 1024;
+const MAX_BODIES_BYTES = 256 * 1024 * 1024;
 /** A reasoning model may think for long before its first byte, and between two of a stream. */
 const MODEL_SILENCE_MS = 15 * 60 * 1000;
+/** An answer's end waits so long for what it cost to be written down: the next call, which comes at once, finds the rest of the budget. */
+const SETTLE_PATIENCE_MS = 2_000;
 
 /**
  * Mounts `/runtime/<tenant-id>/model` + `/v1/messages`, `/v1/chat/completions` and `/v1/responses`. The tenant's own key is swapped for the
- * operator's; bodies stream both ways as they are, and a runtime that hangs up ends the call. A caller is authenticated before its body is
+ * operator's. What a call may come to at most is reserved before it is made, and what it has come to is settled when its answer ends,
+ * however it ends. Answers stream as they come, and a runtime that hangs up ends the call. A caller is authenticated before its body is
  * read. Refusals have the shape of the API called.
  */
 export async function registerModelGateway(app: FastifyInstance, deps: ModelGatewayDeps): Promise<void> {
@@ -45,6 +67,7 @@ export async function registerModelGateway(app: FastifyInstance, deps: ModelGate
     providers.anthropic = createProvider(anthropic, { "x-api-key": anthropic.apiKey });
   }
   if (openai !== undefined) providers.openai = createProvider(openai, { authorization: `Bearer ${openai.apiKey}` });
+  const memory = createBodyMemory({ maxBytes: MAX_BODY_BYTES, totalBytes: MAX_BODIES_BYTES });
 
   await app.register(async (scope) => {
     scope.addHook("onClose", async () => {
@@ -53,17 +76,17 @@ export async function registerModelGateway(app: FastifyInstance, deps: ModelGate
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser("*", (_request, payload, done) => done(null, payload));
     scope.decorateRequest(TENANT, null);
-    for (const api of MODEL_APIS) mount(scope, deps, api, providers[api.provider]);
+    for (const api of MODEL_APIS) mount(scope, { deps, memory }, api, providers[api.provider]);
   });
 }
 
-function mount(scope: FastifyInstance, deps: ModelGatewayDeps, api: ModelApi, provider: Provider | undefined): void {
+function mount(scope: FastifyInstance, gateway: Gateway, api: ModelApi, provider: Provider | undefined): void {
   scope.route({
     ...logsRouteOnly,
     method: "POST",
     url: `/runtime/:tenantId/model${api.route}`,
     onRequest: async (request, reply) => {
-      const tenantId = await deps.auth.authenticate(tenantIdOf(request), "model-key", presentedKey(request));
+      const tenantId = await gateway.deps.auth.authenticate(tenantIdOf(request), "model-key", presentedKey(request));
       // The rest of the body is not waited for: the connection ends with the refusal.
       if (tenantId === undefined) {
         return refuse(reply.header("connection", "close"), api, 401, "invalid_api_key", "Invalid API key");
@@ -71,39 +94,136 @@ function mount(scope: FastifyInstance, deps: ModelGatewayDeps, api: ModelApi, pr
       request.setDecorator(TENANT, tenantId);
     },
     errorHandler: (error, request, reply) => sendError(error, request, reply, api),
-    handler: (request, reply) => forward({ deps, api, provider }, request, reply),
+    handler: async (request, reply) => {
+      if (provider === undefined) {
+        const message = `No ${api.provider} account is configured for this service`;
+        return refuse(reply.header("connection", "close"), api, 503, "not_configured", message);
+      }
+      return takeCall({ ...gateway, api, provider }, request, reply);
+    },
   });
 }
 
-async function forward(
-  { deps, api, provider }: { deps: ModelGatewayDeps; api: ModelApi; provider: Provider | undefined },
+async function takeCall(call: Call, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (Number(request.headers["content-length"] ?? 0) > MAX_BODY_BYTES) return refuseBody(reply, call.api, "too-large");
+  const held = await call.memory.read(request.body);
+  if (typeof held === "string") return refuseBody(reply, call.api, held);
+  try {
+    return await makeCall(call, held, request, reply);
+  } finally {
+    held.release();
+  }
+}
+
+/** Resolves when the provider has begun to answer. */
+async function makeCall(
+  call: Call,
+  held: HeldBody,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const admission = await deps.admit(request.getDecorator<TenantId>(TENANT));
-  if (!admission.ok) {
-    const { status, code, message } = admission;
-    return refuse(reply.header("x-should-retry", "false").header("connection", "close"), api, status, code, message);
+  const { deps, api, provider } = call;
+  const asked = readModelRequest(api, held.body.toString());
+  const price = deps.meter.findPrice(asked.model);
+  if (price === undefined) {
+    deps.observe("unpriced");
+    return refuse(
+      reply,
+      api,
+      404,
+      "model_not_found",
+      `This service has no price for the model ${JSON.stringify(asked.model)}`,
+    );
   }
-  if (provider === undefined) {
-    return refuse(reply, api, 503, "not_configured", `No ${api.provider} account is configured for this service`);
+  const bounds = boundRequest(asked, held.body.length, price);
+  const body = writeModelRequest(api, asked, bounds.outputTokensEach);
+  const tenantId = request.getDecorator<TenantId>(TENANT);
+  const answer = await deps.meter.reserve({ tenantId, model: asked.model, ceiling: ceilingOf(bounds, price) });
+  if (answer.kind === "refused") {
+    deps.observe(answer.refusal.reason);
+    return refuseSpending(reply, api, answer.refusal);
   }
-  if (Number(request.headers["content-length"] ?? 0) > MAX_BODY_BYTES) throw tooLarge();
-
-  const { statusCode, headers, body } = await reachProvider(api, () =>
-    provider.pool.request({
+  const settle = createSettlement(deps, answer.reservation);
+  const signal = AbortSignal.any([hangUpOf(reply), AbortSignal.timeout(MAX_CALL_MS)]);
+  try {
+    const response = await provider.pool.request({
       method: "POST",
       path: provider.prefix + api.route,
-      headers: { ...requestHeaders(request.headers), ...provider.keyHeaders },
-      body: request.body instanceof Readable ? Readable.from(atMost(request.body, MAX_BODY_BYTES)) : null,
-      signal: abortOnHangUp(reply),
-    }),
-  );
-  return reply.code(statusCode).headers(responseHeaders(headers)).send(body);
+      headers: { ...requestHeaders(request.headers), "content-length": String(body.length), ...provider.keyHeaders },
+      body,
+      signal,
+    });
+    return await (response.statusCode === 200
+      ? passAnswer(api, asked, response, settle, reply)
+      : passRefusal(api, response, settle, reply));
+  } catch (cause) {
+    void settle(wasNeverSent(cause) ? { kind: "free" } : { kind: "unknown" });
+    throw new UpstreamError("model-unreachable", `The model provider (${api.provider}) can't be reached`, {
+      service: api.provider,
+      retryable: true,
+      cause,
+    });
+  }
+}
+
+type Settle = (end: CallEnd) => Promise<void>;
+
+/** Settles once, whoever comes first. */
+function createSettlement({ meter, observe }: ModelGatewayDeps, reservation: Reservation): Settle {
+  let settled: Promise<void> | undefined;
+  return async (end) => {
+    if (settled === undefined) {
+      observe(end.kind);
+      settled = meter.settle(reservation, end);
+    }
+    await endsWithin(SETTLE_PATIENCE_MS, settled);
+  };
+}
+
+function passAnswer(
+  api: ModelApi,
+  asked: ModelRequest,
+  { statusCode, headers, body }: Dispatcher.ResponseData,
+  settle: Settle,
+  reply: FastifyReply,
+): FastifyReply {
+  const isStream = /^text\/event-stream/i.test(String(headers["content-type"]));
+  const reader = createUsageReader(api, isStream);
+  const hidesUsage = isStream && api.route === "/v1/chat/completions" && !wantsUsage(asked);
+  const meter = !isStream ? meterWhole : hidesUsage ? meterEventsUnseen : meterEvents;
+  const metered = meter({
+    reader,
+    onComplete: () => settle(reader.end()),
+    onBroken: () => void settle(reader.end()),
+  });
+  pipeline(body, metered, () => undefined);
+  return reply
+    .code(statusCode)
+    .headers(responseHeaders(hidesUsage ? withoutLength(headers) : headers))
+    .send(metered);
+}
+
+/** An error in the provider's own words cost nothing; what somebody on the way says, tells nothing of what became of the call. */
+async function passRefusal(
+  api: ModelApi,
+  { statusCode, headers, body }: Dispatcher.ResponseData,
+  settle: Settle,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const text = await body.text();
+  await settle(isProviderError(api.provider, text) ? { kind: "free" } : { kind: "unknown" });
+  return reply
+    .code(statusCode)
+    .headers(responseHeaders(withoutLength(headers)))
+    .send(text);
+}
+
+function withoutLength({ "content-length": _length, ...headers }: IncomingHttpHeaders): IncomingHttpHeaders {
+  return headers;
 }
 
 /** A signal that ends the upstream call when the runtime goes away before the response is complete. */
-function abortOnHangUp(reply: FastifyReply): AbortSignal {
+function hangUpOf(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) controller.abort();
@@ -111,31 +231,11 @@ function abortOnHangUp(reply: FastifyReply): AbortSignal {
   return controller.signal;
 }
 
-async function* atMost(stream: Readable, maxBytes: number): AsyncGenerator<Buffer> {
-  let size = 0;
-  for await (const chunk of stream) {
-    const bytes = Buffer.from(chunk);
-    size += bytes.length;
-    if (size > maxBytes) throw tooLarge();
-    yield bytes;
-  }
-}
+const BEFORE_SENDING = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|CERT_.+)$/;
 
-function tooLarge(): UsageError {
-  return new UsageError("too-large", `The request is larger than ${MAX_BODY_BYTES} bytes`);
-}
-
-async function reachProvider<Result>({ provider }: ModelApi, attempt: () => Promise<Result>): Promise<Result> {
-  try {
-    return await attempt();
-  } catch (cause) {
-    if (cause instanceof UsageError) throw cause;
-    throw new UpstreamError("model-unreachable", `The model provider (${provider}) can't be reached`, {
-      service: provider,
-      retryable: true,
-      cause,
-    });
-  }
+/** Whether no connection came about: otherwise nobody knows what the provider has received. */
+function wasNeverSent(error: unknown): boolean {
+  return error instanceof Error && "code" in error && BEFORE_SENDING.test(String(error.code));
 }
 
 function createProvider({ baseUrl }: ModelUpstream, keyHeaders: Record<string, string>): Provider {
@@ -163,9 +263,37 @@ function refuse(reply: FastifyReply, api: ModelApi, status: number, code: string
   return reply.code(status).send(modelError(api.provider, status, code, message));
 }
 
+/** Trying again would not help: not before the budget, the plan or the subscription is another. */
+function refuseSpending(reply: FastifyReply, api: ModelApi, refusal: Refusal): FastifyReply {
+  const { status, code } = refusalStatus(refusal.reason);
+  return refuse(reply.header("x-should-retry", "false"), api, status, code, refusal.message);
+}
+
+function refusalStatus(reason: Refusal["reason"]): { status: number; code: string } {
+  switch (reason) {
+    case "barred":
+      return { status: 403, code: "not_entitled" };
+    case "model-not-offered":
+      return { status: 404, code: "model_not_found" };
+    case "stopped":
+      return { status: 429, code: "stopped" };
+    case "tenant-budget":
+    case "fleet-budget":
+      return { status: 429, code: "over_budget" };
+    default:
+      return assertNever(reason);
+  }
+}
+
+function refuseBody(reply: FastifyReply, api: ModelApi, refusal: BodyRefusal): FastifyReply {
+  const closing = reply.header("connection", "close");
+  return refusal === "too-large"
+    ? refuse(closing, api, 413, "too_large", `The request is larger than ${MAX_BODY_BYTES} bytes`)
+    : refuse(closing.header("retry-after", "1"), api, 503, "busy", "Too many large requests at once, try again");
+}
+
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, api: ModelApi): FastifyReply {
-  if (error instanceof UsageError)
-    return refuse(reply.header("connection", "close"), api, 413, error.code, error.message);
+  if (error instanceof UsageError) return refuse(reply, api, 400, error.code, error.message);
   if (error instanceof UpstreamError) {
     request.log.warn({ err: error }, "Model call failed");
     return refuse(reply, api, 502, error.code, error.message);

@@ -21,7 +21,7 @@ export async function simulateUpdate(
     update,
     acceptedAt,
     now: ctx.clock.now(),
-    tenant: route && { ...route.tenant, entitled: route.entitled, awaitingPayment: route.awaitingPayment },
+    tenant: route && { ...route.tenant, ...route },
     runtime: route?.runtime,
   });
   return { update, lane, route, verdict };

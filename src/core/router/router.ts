@@ -27,7 +27,7 @@ export { type Backlog, readBacklog } from "./backlog.ts";
 export { type BotApiGateway, createBotApiGateway } from "./bot-api-gateway.ts";
 export { closeChat, findChatClosedAt } from "./closed-chats.ts";
 export { createIdMemory, ownsId, pruneKnownIds } from "./known-ids.ts";
-export { registerModelGateway } from "./model-gateway.ts";
+export { type ModelCallResult, type ModelGatewayDeps, registerModelGateway } from "./model-gateway.ts";
 export { createChatLookup } from "./routes.ts";
 export type { RouterObserver } from "./observer.ts";
 export { createRuntimeAuth, type RuntimeAuth } from "./runtime-auth.ts";

@@ -1,5 +1,11 @@
 import type pg from "pg";
-import { billingAsJson, judgeEntitlement, readBilling } from "../billing/billing.ts";
+import {
+  billingAsJson,
+  judgeEntitlement,
+  readBilling,
+  type SpendingStop,
+  spendingStopAsSql,
+} from "../billing/billing.ts";
 import { parseRuntimeRoute, type RuntimeRoute, runtimeAsJson } from "../orchestrator/orchestrator.ts";
 import { type Batcher, createBatcher } from "../platform/batcher.ts";
 import type { Clock } from "../platform/clock.ts";
@@ -17,19 +23,23 @@ export type Route = {
   tenant: RouteTenant;
   entitled: boolean;
   awaitingPayment: boolean;
+  /** Why no model call would be let through now. */
+  spendingStop: SpendingStop | undefined;
   runtime: RuntimeRoute | undefined;
 };
 
 type Row = RouteTenant &
   Pick<Tenant, "billingExempt" | "trialEndsAt"> & {
     billing: Parameters<typeof readBilling>[0];
+    spendingStop: SpendingStop | null;
     runtime: Parameters<typeof parseRuntimeRoute>[0];
   };
 
 const FIND_ROUTES = `SELECT id, slug, display_name AS "displayName", status, status_reason AS "statusReason",
     suspended_by AS "suspendedBy", telegram_chat_id AS "telegramChatId", telegram_user_id AS "telegramUserId",
     billing_exempt AS "billingExempt", trial_ends_at AS "trialEndsAt",
-    ${billingAsJson("tenants.id")} AS billing, ${runtimeAsJson("tenants.id")} AS runtime
+    ${billingAsJson("tenants.id")} AS billing, ${runtimeAsJson("tenants.id")} AS runtime,
+    ${spendingStopAsSql({ now: "$2" })} AS "spendingStop"
   FROM tenants WHERE telegram_chat_id = ANY ($1::bigint[])`;
 
 /**
@@ -41,15 +51,33 @@ export function createRouteLookup(ctx: { pool: pg.Pool; clock: Clock }): Batcher
   return createBatcher({
     maxItems: 500,
     async run(chatIds) {
-      const { rows } = await ctx.pool.query<Row>({ name: "find-routes", text: FIND_ROUTES, values: [chatIds] });
       const now = ctx.clock.now();
+      const { rows } = await ctx.pool.query<Row>({ name: "find-routes", text: FIND_ROUTES, values: [chatIds, now] });
       const routes = new Map(
-        rows.map(({ billingExempt, trialEndsAt, billing: packed, runtime, ...tenant }): [number | null, Route] => {
-          const billing = readBilling(packed);
-          const { entitled } = judgeEntitlement({ billingExempt, trialEndsAt, billing }, now);
-          const awaitingPayment = billing?.awaitingPayment ?? false;
-          return [tenant.telegramChatId, { tenant, entitled, awaitingPayment, runtime: parseRuntimeRoute(runtime) }];
-        }),
+        rows.map(
+          ({
+            billingExempt,
+            trialEndsAt,
+            billing: packed,
+            runtime,
+            spendingStop,
+            ...tenant
+          }): [number | null, Route] => {
+            const billing = readBilling(packed);
+            const { entitled } = judgeEntitlement({ billingExempt, trialEndsAt, billing }, now);
+            const awaitingPayment = billing?.awaitingPayment ?? false;
+            return [
+              tenant.telegramChatId,
+              {
+                tenant,
+                entitled,
+                awaitingPayment,
+                spendingStop: spendingStop ?? undefined,
+                runtime: parseRuntimeRoute(runtime),
+              },
+            ];
+          },
+        ),
       );
       return chatIds.map((chatId) => routes.get(chatId));
     },

@@ -24,6 +24,11 @@ export const TEXTS = {
   suspendedByOperator: () => "Your assistant is paused. Please contact support.",
   deleted: (signupUrl: string | undefined) =>
     `Your assistant was removed.${signupUrl === undefined ? "" : `\n\nTo have it back, subscribe again: ${signupUrl}`}`,
+  usedUp: () =>
+    "Your assistant has used up what it may use this month. It goes on when the next month begins; nothing is lost.",
+  runningOut: (percent: number) =>
+    `Your assistant has used ${percent} % of what it may use this month. Once all of it is used, it pauses until the next month begins.`,
+  modelsStopped: () => "Your assistant can't answer at the moment. Please try again later.",
   tooFast: () =>
     "That was more than I can take in at once: what you wrote last was not passed on. Please wait a minute.",
   waking: () =>

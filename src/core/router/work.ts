@@ -84,7 +84,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       update,
       acceptedAt: entry.acceptedAt,
       now: ctx.clock.now(),
-      tenant: route && { ...route.tenant, entitled: route.entitled, awaitingPayment: route.awaitingPayment },
+      tenant: route && { ...route.tenant, ...route },
       runtime: route?.runtime,
     });
     const step = await act({ entry, parsed, update, route }, verdict);

@@ -6,7 +6,7 @@ import { DAEMON_SILENCE_MS } from "../../platform/daemons.ts";
 import { withTransaction } from "../../platform/db.ts";
 import type { DaemonId, TenantId } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
-import { pause } from "../../platform/pause.ts";
+import { endsWithin, pause } from "../../platform/pause.ts";
 import type { Tenant } from "../../tenants/tenants.ts";
 import {
   type Account,
@@ -111,9 +111,7 @@ export function createMeter(ctx: MeterContext): Meter {
       await settled.finally(() => pending.delete(settled));
     },
     async close() {
-      const late = new AbortController();
-      await Promise.race([Promise.all(pending), pause(CLOSE_MS, late.signal)]);
-      late.abort();
+      await endsWithin(CLOSE_MS, Promise.all(pending));
       stopping.abort();
     },
   };

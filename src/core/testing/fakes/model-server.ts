@@ -22,7 +22,17 @@ export type ModelServer = {
   close(): Promise<void>;
 };
 
-type Turn = { id: string; model: string; pieces: string[]; inputTokens: number; outputTokens: number };
+/** What the model counts for each call, beside what follows from its words. */
+export type CountedCaches = { cacheReadTokens: number; cacheWriteTokens: number; cacheWriteHourTokens: number };
+
+type Turn = CountedCaches & {
+  id: string;
+  model: string;
+  pieces: string[];
+  /** Without those of caches. */
+  inputTokens: number;
+  outputTokens: number;
+};
 type StreamEvent = { event?: string; data: unknown };
 
 /** One provider API: what it answers whole, and as a stream. */
@@ -57,7 +67,12 @@ const APIS: Record<string, Api> = {
  * each event of a stream, so that a test can hold it open.
  */
 export async function startModelServer(
-  options: { apiKey?: string; reply?: (prompt: string) => string; beforeEvent?: (index: number) => Promise<void> } = {},
+  options: {
+    apiKey?: string;
+    reply?: (prompt: string) => string;
+    beforeEvent?: (index: number) => Promise<void>;
+    caches?: CountedCaches;
+  } = {},
 ): Promise<ModelServer> {
   const reply = options.reply ?? ((prompt: string) => `You said: ${prompt}`);
   const recording = createRecording<ModelCall>();
@@ -77,7 +92,7 @@ export async function startModelServer(
     if (options.apiKey !== undefined && key !== options.apiKey) return sendJson(response, 401, api.unauthorized);
     const failure = failures.shift();
     if (failure !== undefined) return sendJson(response, failure.status, failure.body, failure.headers);
-    const turn = takeTurn(body, reply);
+    const turn = takeTurn(body, reply, options.caches);
     if (body["stream"] !== true) return sendJson(response, 200, api.whole(turn), { "request-id": turn.id });
     await sendEvents(response, api.stream(turn, body), options.beforeEvent);
   }
@@ -107,7 +122,13 @@ async function sendEvents(
   response.end();
 }
 
-function takeTurn(body: Record<string, unknown>, reply: (prompt: string) => string): Turn {
+const NO_CACHES: CountedCaches = { cacheReadTokens: 0, cacheWriteTokens: 0, cacheWriteHourTokens: 0 };
+
+function takeTurn(
+  body: Record<string, unknown>,
+  reply: (prompt: string) => string,
+  caches: CountedCaches = NO_CACHES,
+): Turn {
   const prompt = lastUserText(body["messages"] ?? body["input"]);
   const answer = reply(prompt);
   return {
@@ -116,6 +137,7 @@ function takeTurn(body: Record<string, unknown>, reply: (prompt: string) => stri
     pieces: answer.match(/\S+\s*|\s+/g) ?? [],
     inputTokens: countTokens(JSON.stringify(body)),
     outputTokens: countTokens(answer),
+    ...caches,
   };
 }
 
@@ -148,10 +170,31 @@ function contentText(content: unknown): string {
 }
 
 function chatUsage(turn: Turn): unknown {
+  const prompt = promptTokens(turn);
   return {
-    prompt_tokens: turn.inputTokens,
+    prompt_tokens: prompt,
     completion_tokens: turn.outputTokens,
-    total_tokens: turn.inputTokens + turn.outputTokens,
+    total_tokens: prompt + turn.outputTokens,
+    prompt_tokens_details: { cached_tokens: turn.cacheReadTokens },
+  };
+}
+
+/** As OpenAI counts: what came from a cache is part of it. */
+function promptTokens({ inputTokens, cacheReadTokens, cacheWriteTokens }: Turn): number {
+  return inputTokens + cacheReadTokens + cacheWriteTokens;
+}
+
+function messageUsage(turn: Turn, outputTokens: number): unknown {
+  const { cacheWriteTokens, cacheWriteHourTokens } = turn;
+  return {
+    input_tokens: turn.inputTokens,
+    cache_creation_input_tokens: cacheWriteTokens,
+    cache_read_input_tokens: turn.cacheReadTokens,
+    cache_creation: {
+      ephemeral_5m_input_tokens: cacheWriteTokens - cacheWriteHourTokens,
+      ephemeral_1h_input_tokens: cacheWriteHourTokens,
+    },
+    output_tokens: outputTokens,
   };
 }
 
@@ -193,9 +236,10 @@ function openAiResponse(turn: Turn): unknown {
     model: turn.model,
     output: [{ type: "message", id: `msg_${turn.id}`, role: "assistant", status: "completed", content }],
     usage: {
-      input_tokens: turn.inputTokens,
+      input_tokens: promptTokens(turn),
+      input_tokens_details: { cached_tokens: turn.cacheReadTokens },
       output_tokens: turn.outputTokens,
-      total_tokens: turn.inputTokens + turn.outputTokens,
+      total_tokens: promptTokens(turn) + turn.outputTokens,
     },
   };
 }
@@ -222,7 +266,7 @@ function anthropicMessage(turn: Turn): unknown {
     content: [{ type: "text", text: turn.pieces.join("") }],
     stop_reason: "end_turn",
     stop_sequence: null,
-    usage: { input_tokens: turn.inputTokens, output_tokens: turn.outputTokens },
+    usage: messageUsage(turn, turn.outputTokens),
   };
 }
 
@@ -238,7 +282,7 @@ function messageEvents(turn: Turn): StreamEvent[] {
     model: turn.model,
     content: [],
     stop_reason: null,
-    usage: { input_tokens: turn.inputTokens, output_tokens: 1 },
+    usage: messageUsage(turn, 1),
   };
   return [
     event("message_start", { message }),

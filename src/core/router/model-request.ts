@@ -1,0 +1,219 @@
+import { UsageError } from "../platform/errors.ts";
+import type { ModelApi } from "./model-api.ts";
+
+/** What a call's body says of what it may come to. */
+export type ModelRequest = {
+  body: Record<string, unknown>;
+  model: string;
+  /** For each answer, as asked for; undefined when the caller sets no limit. */
+  outputTokens: number | undefined;
+  /** How many answers are asked for. */
+  answers: number;
+  images: number;
+  documents: number;
+  /** Of the body: what stands in it for images and documents, which count by the piece. */
+  mediaBytes: number;
+};
+
+type Sizes = { contextTokens: number; outputTokens: number; imageTokens: number; documentTokens: number };
+
+/** For a caller that sets no limit: what the runtimes' own configuration asks for. */
+const DEFAULT_OUTPUT_TOKENS = 8_192;
+/** What a provider adds to a prompt by itself, such as how tools are to be called. */
+const OVERHEAD_TOKENS = 1_000;
+const MAX_ANSWERS = 128;
+
+/**
+ * Fields that make a call cost what no token count or price of ours covers, run on without us, or reach into what other
+ * tenants left at the provider under the operator's key.
+ */
+const NOT_OFFERED: Record<ModelApi["provider"], readonly string[]> = {
+  anthropic: ["mcp_servers", "container", "speed", "inference_geo", "fallbacks"],
+  openai: [
+    "previous_response_id",
+    "conversation",
+    "prompt",
+    "background",
+    "web_search_options",
+    "audio",
+    "prediction",
+    "models",
+    "plugins",
+    "fallbacks",
+  ],
+};
+const USUAL_SERVICE_TIERS = new Set<unknown>(["auto", "default", "standard_only"]);
+/** Tools that the caller carries out; all others are run, and charged for, by the provider. */
+const OWN_TOOLS = /^(function|custom|(bash|text_editor|computer|memory)_\d{8})$/;
+
+const OUTPUT_FIELDS: Record<ModelApi["route"], readonly [preferred: string, ...others: string[]]> = {
+  "/v1/messages": ["max_tokens"],
+  "/v1/chat/completions": ["max_completion_tokens", "max_tokens"],
+  "/v1/responses": ["max_output_tokens"],
+};
+
+/**
+ * Reads a call's body.
+ * @throws UsageError for what is no call, and for what is not offered.
+ */
+export function readModelRequest(api: ModelApi, text: string): ModelRequest {
+  const body = parseObject(text);
+  const { model } = body;
+  if (typeof model !== "string" || model === "") throw bad("model must be the name of a model");
+  refuseWhatIsNotOffered(api, body);
+  const media = [...contentBlocks(body)].map(measureBlock);
+  return {
+    body,
+    model,
+    outputTokens: readLimits(api, body),
+    answers: api.route === "/v1/chat/completions" ? readCount(body, "n", MAX_ANSWERS) : 1,
+    images: media.filter(({ kind }) => kind === "image").length,
+    documents: media.filter(({ kind }) => kind === "document").length,
+    mediaBytes: media.reduce((sum, { bytes }) => sum + bytes, 0),
+  };
+}
+
+/**
+ * The most tokens that a call can come to, and how long each answer may be. A token stands for a byte at least, whatever the
+ * tokenizer, and a prompt is never longer than the model's context.
+ */
+export function boundRequest(
+  request: ModelRequest,
+  bytes: number,
+  { contextTokens, outputTokens, imageTokens, documentTokens }: Sizes,
+): { inputTokens: number; outputTokens: number; outputTokensEach: number } {
+  const prompt =
+    bytes - request.mediaBytes + request.images * imageTokens + request.documents * documentTokens + OVERHEAD_TOKENS;
+  const outputTokensEach = Math.min(request.outputTokens ?? DEFAULT_OUTPUT_TOKENS, outputTokens);
+  return {
+    inputTokens: Math.min(prompt, contextTokens),
+    outputTokens: outputTokensEach * request.answers,
+    outputTokensEach,
+  };
+}
+
+/** The body as it is sent on: with a limit on each answer, and with usage asked for. Written anew, so that it says one thing only. */
+export function writeModelRequest(api: ModelApi, { body }: ModelRequest, outputTokensEach: number): Buffer {
+  const [preferred, ...others] = OUTPUT_FIELDS[api.route];
+  const given = [preferred, ...others].filter((field) => isGiven(body[field]));
+  const limits = Object.fromEntries(
+    (given.length === 0 ? [preferred] : given).map((field) => [field, outputTokensEach]),
+  );
+  return Buffer.from(JSON.stringify({ ...body, ...limits, ...usageWish(api, body) }));
+}
+
+/** Whether the caller wants to see the usage of a stream itself, for which OpenAI's chat completions have to be asked. */
+export function wantsUsage({ body }: ModelRequest): boolean {
+  return isRecord(body["stream_options"]) && body["stream_options"]["include_usage"] === true;
+}
+
+function usageWish(api: ModelApi, body: Record<string, unknown>): Record<string, unknown> {
+  if (api.route !== "/v1/chat/completions" || body["stream"] !== true) return {};
+  const options = isRecord(body["stream_options"]) ? body["stream_options"] : {};
+  return { stream_options: { ...options, include_usage: true } };
+}
+
+function refuseWhatIsNotOffered({ provider }: ModelApi, body: Record<string, unknown>): void {
+  for (const field of NOT_OFFERED[provider]) if (isGiven(body[field])) throw notOffered(field);
+  const { service_tier: serviceTier, modalities, tools } = body;
+  if (isGiven(serviceTier) && !USUAL_SERVICE_TIERS.has(serviceTier))
+    throw notOffered(`service_tier ${show(serviceTier)}`);
+  if (Array.isArray(modalities) && modalities.some((one) => one !== "text"))
+    throw notOffered(`modalities ${show(modalities)}`);
+  for (const tool of Array.isArray(tools) ? tools : []) {
+    const type: unknown = isRecord(tool) ? tool["type"] : undefined;
+    if (isGiven(type) && !OWN_TOOLS.test(String(type))) throw notOffered(`the tool ${show(type)}`);
+  }
+}
+
+function readLimits(api: ModelApi, body: Record<string, unknown>): number | undefined {
+  const limits = OUTPUT_FIELDS[api.route].flatMap((field) =>
+    isGiven(body[field]) ? [readCount(body, field, Number.MAX_SAFE_INTEGER)] : [],
+  );
+  return limits.length === 0 ? undefined : Math.min(...limits);
+}
+
+function readCount(body: Record<string, unknown>, field: string, max: number): number {
+  const value = body[field] ?? 1;
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 1 && value <= max) return value;
+  throw bad(`${field} must be a whole number from 1 on`);
+}
+
+/** The blocks in which an API takes images and documents; the same words elsewhere, as in what a tool is given, are text. */
+function* contentBlocks(body: Record<string, unknown>): Generator<Record<string, unknown>> {
+  for (const message of [...recordsIn(body["messages"]), ...recordsIn(body["input"])]) {
+    for (const block of [...recordsIn(message["content"]), ...recordsIn(message["output"])]) {
+      if (block["type"] === "tool_result") yield* recordsIn(block["content"]);
+      else yield block;
+    }
+  }
+}
+
+type Media = { kind: "image" | "document" | "text"; bytes: number };
+
+function measureBlock(block: Record<string, unknown>): Media {
+  const source = isRecord(block["source"]) ? block["source"] : {};
+  if (isGiven(block["file_id"]) || isGiven(source["file_id"])) throw notOffered("a file kept at the provider");
+  switch (block["type"]) {
+    case "image":
+      return { kind: "image", bytes: sizeOf(source["data"]) };
+    case "image_url":
+    case "input_image": {
+      const image = block["image_url"];
+      return { kind: "image", bytes: sizeOf(isRecord(image) ? image["url"] : image) };
+    }
+    case "document":
+      // One of text counts by its length.
+      return source["type"] === "text" || source["type"] === "content"
+        ? { kind: "text", bytes: 0 }
+        : { kind: "document", bytes: sizeOf(source["data"]) };
+    case "file":
+    case "input_file":
+    case "input_audio": {
+      const inner = [block["file"], block["input_audio"]].find(isRecord) ?? block;
+      if (isGiven(inner["file_id"])) throw notOffered("a file kept at the provider");
+      return { kind: "document", bytes: sizeOf(inner["file_data"] ?? inner["data"]) };
+    }
+    default:
+      return { kind: "text", bytes: 0 };
+  }
+}
+
+function sizeOf(data: unknown): number {
+  return typeof data === "string" ? Buffer.byteLength(data) : 0;
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch {
+    throw bad("The body is not JSON");
+  }
+  if (!isRecord(parsed)) throw bad("The body must be a JSON object");
+  return parsed;
+}
+
+function recordsIn(value: unknown): Record<string, unknown>[] {
+  return Array.isArray(value) ? value.filter(isRecord) : [];
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false;
+}
+
+function show(value: unknown): string {
+  return JSON.stringify(value).slice(0, 100);
+}
+
+function bad(message: string): UsageError {
+  return new UsageError("invalid_request", message);
+}
+
+function notOffered(what: string): UsageError {
+  return new UsageError("not_offered", `This service does not offer ${what}`);
+}
