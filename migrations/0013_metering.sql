@@ -121,3 +121,17 @@ CREATE TABLE message_days (
   messages   bigint NOT NULL,
   PRIMARY KEY (tenant_id, day)
 );
+
+-- What purged tenants had paid: a month's report must not change afterwards.
+CREATE TABLE purged_revenue (
+  tenant_id         uuid NOT NULL,
+  utc_month         text NOT NULL,
+  tier              text NOT NULL,
+  currency          text NOT NULL,
+  payments          bigint NOT NULL,
+  gross_cents       bigint NOT NULL,
+  taken_back_cents  bigint NOT NULL,
+  PRIMARY KEY (tenant_id, utc_month, currency)
+);
+CREATE INDEX purged_revenue_month_idx ON purged_revenue (utc_month);
+CREATE INDEX stripe_payments_paid_idx ON stripe_payments (paid_at);

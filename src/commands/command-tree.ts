@@ -34,13 +34,34 @@ export const COMMANDS: Group = {
         },
         restore: { description: "bring a deleted tenant back", load: () => import("./tenant/restore.ts") },
         purge: { description: "remove a deleted tenant's data for good", load: () => import("./tenant/purge.ts") },
+        usage: { description: "what a tenant has used this month", load: () => import("./tenant/usage.ts") },
         events: { description: "what happened to a tenant, and why", load: () => import("./tenant/events.ts") },
         logs: { description: "the runtime's log", load: () => import("./tenant/logs.ts") },
       },
     },
     billing: {
-      description: "what was paid, and what Stripe said",
+      description: "what was paid, what models cost, and what Stripe said",
       commands: {
+        budget: {
+          description: "what tenants may spend on models",
+          commands: {
+            show: { description: "limits, and what is used of them", load: () => import("./billing/budget/show.ts") },
+            set: { description: "set a tenant's budget of the month", load: () => import("./billing/budget/set.ts") },
+            cap: {
+              description: "limit what all tenants spend together, or stop all model calls",
+              load: () => import("./billing/budget/cap.ts"),
+            },
+            uncap: {
+              description: "remove that limit, or let model calls through again",
+              load: () => import("./billing/budget/uncap.ts"),
+            },
+          },
+        },
+        prices: { description: "what models cost", load: () => import("./billing/prices.ts") },
+        report: {
+          description: "a month's revenue, model cost and margin",
+          load: () => import("./billing/report.ts"),
+        },
         unblock: {
           description: "let a tenant run again after a refund or a lost dispute",
           load: () => import("./billing/unblock.ts"),

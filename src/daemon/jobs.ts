@@ -3,6 +3,7 @@ import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEve
 import type pg from "pg";
 import {
   forgetEventsOf,
+  keepRevenueOf,
   projectStripeEvents,
   pruneEvents,
   settleLostCalls,
@@ -71,6 +72,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
 
 /** What is known of a tenant apart from its own row. */
 async function forget(db: Db, tenantId: TenantId): Promise<void> {
+  await keepRevenueOf(db, tenantId);
   await forgetEventsOf(db, tenantId);
   await forgetDeadLettersOf(db, tenantId);
 }

@@ -25,7 +25,20 @@ export {
   settleLostCalls,
 } from "./metering/meter.ts";
 export { ceilingOf, createPriceTable, type ModelPrice, type PriceTable } from "./metering/prices.ts";
-export { type SpendingStop, spendingStopAsSql } from "./metering/limits.ts";
+export {
+  type BudgetChange,
+  readFleetBudget,
+  readTenantBudget,
+  setDefaultBudget,
+  setFleetCap,
+  setTenantBudget,
+  type SpendingStop,
+  spendingStopAsSql,
+  stopModels,
+} from "./metering/limits.ts";
+export { readReport, type Report } from "./metering/report.ts";
+export { keepRevenueOf } from "./metering/report-store.ts";
+export { listPriceTables, listUsageMonths, readModelUse } from "./metering/usage-report.ts";
 export type { TokenUsage } from "./metering/usage.ts";
 export { type BudgetWarning, claimWarnings, releaseWarnings } from "./metering/warnings.ts";
 export { billingAsJson } from "./store.ts";

@@ -162,6 +162,16 @@ export interface PriceTables {
   version: string;
 }
 
+export interface PurgedRevenue {
+  currency: string;
+  grossCents: number;
+  payments: number;
+  takenBackCents: number;
+  tenantId: TenantId;
+  tier: string;
+  utcMonth: string;
+}
+
 export interface RouterShards {
   epoch: Generated<number>;
   expiresAt: Date | null;
@@ -425,6 +435,7 @@ export interface DB {
   linkTokens: LinkTokens;
   messageDays: MessageDays;
   priceTables: PriceTables;
+  purgedRevenue: PurgedRevenue;
   routerShards: RouterShards;
   runtimeCredentials: RuntimeCredentials;
   runtimes: Runtimes;

@@ -39,6 +39,16 @@ export async function list(db: Db, filter: TenantFilter): Promise<Tenant[]> {
   return query.execute();
 }
 
+/** The slugs of those of the tenants that are there. */
+export async function listSlugs(db: Db, ids: readonly TenantId[]): Promise<Map<TenantId, string>> {
+  const rows = await db
+    .selectFrom("tenants")
+    .select(["id", "slug"])
+    .where(sql<boolean>`id = ANY (${ids}::uuid[])`)
+    .execute();
+  return new Map(rows.map(({ id, slug }) => [id, slug]));
+}
+
 /** The row, locked until the transaction ends. */
 export async function lock(db: Db, id: TenantId): Promise<Tenant | undefined> {
   return db.selectFrom("tenants").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();

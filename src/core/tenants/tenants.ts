@@ -10,7 +10,7 @@ import type { Tenant, TenantFilter } from "./store.ts";
 import type { NewTenant, NewTenantInput } from "./tenant-input.ts";
 import { changeStatus, enqueueConverge, lockTenant, type TenantsContext } from "./status.ts";
 
-export type { Tenant, TenantFilter } from "./store.ts";
+export { listSlugs, type Tenant, type TenantFilter } from "./store.ts";
 export { changeStatus, enqueueConverge, lockTenant, type StatusChange, type TenantsContext } from "./status.ts";
 export { TENANT_STATUSES, type TenantStatus } from "./transitions.ts";
 export { consumeLink, createLink, linkChat, unlinkChat } from "./links.ts";
