@@ -1,4 +1,4 @@
-/** `npm run bench -- router|billing`: measures a part beside its peers, on this machine and in this run. */
+/** `npm run bench -- router|billing|models`: measures a part beside its peers, on this machine and in this run. */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { benchAcceptance } from "./acceptance.ts";
@@ -6,10 +6,12 @@ import { benchBilling } from "./billing.ts";
 import { benchDelivery } from "./delivery.ts";
 import { benchGateway } from "./gateway.ts";
 import { benchLookup } from "./lookup.ts";
+import { benchModels } from "./models.ts";
 
 const USAGE =
   "usage: npm run bench -- router [--only acceptance,acceptance-full,delivery,gateway,lookup] [--rounds 3] [--seconds 4]\n" +
-  "       npm run bench -- billing [--rounds 3] [--seconds 4]";
+  "       npm run bench -- billing [--rounds 3] [--seconds 4]\n" +
+  "       npm run bench -- models [--rounds 3] [--seconds 4]";
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -33,6 +35,7 @@ async function main(argv: readonly string[]): Promise<number> {
   };
   const groups: Record<string, typeof router> = {
     router,
+    models: { models: () => benchModels({ rounds, seconds }) },
     billing: { billing: () => benchBilling({ rounds, seconds }) },
   };
   const group = groups[positionals.join(" ")];

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import { Pool } from "undici";
 import { serve } from "./serve.ts";
 
-const pool = new Pool(process.argv[2] ?? "", { connections: 64 });
+const pool = new Pool(process.argv[2] ?? "", { connections: 256 });
 await serve(
   createServer((request, response) => {
     const headers = { "content-type": request.headers["content-type"] ?? "" };
