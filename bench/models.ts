@@ -115,7 +115,11 @@ async function startContestants(stage: Stage) {
   const proxy = await startServer("undici-proxy", [model.url]);
   const runtimesFile = await createTenants(stage, chats, () => "http://127.0.0.1:9");
   const daemon = await startDaemon({
-    env: daemonEnv(stage, { ANTHROPIC_API_KEY: "operator-key", ANTHROPIC_BASE_URL: model.url }),
+    env: daemonEnv(stage, {
+      NODE_OPTIONS: "--cpu-prof --cpu-prof-dir=/tmp/prof",
+      ANTHROPIC_API_KEY: "operator-key",
+      ANTHROPIC_BASE_URL: model.url,
+    }),
     runtimesFile,
     logFile: path.join(stage.dataDir, "daemon.log"),
   });

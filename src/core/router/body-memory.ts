@@ -20,8 +20,7 @@ export function createBodyMemory({ maxBytes, totalBytes }: { maxBytes: number; t
         size = 0;
       };
       try {
-        for await (const chunk of stream instanceof Readable ? stream : []) {
-          const bytes = Buffer.from(chunk);
+        for await (const bytes of stream instanceof Readable ? (stream as AsyncIterable<Buffer>) : []) {
           size += bytes.length;
           held += bytes.length;
           if (size > maxBytes || held > totalBytes) {

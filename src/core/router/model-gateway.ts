@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from "node:http";
-import { pipeline } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Dispatcher, Pool } from "undici";
 import {
@@ -24,8 +23,9 @@ import {
   responseHeaders,
 } from "./model-api.ts";
 import { boundRequest, type ModelRequest, readModelRequest, wantsUsage, writeModelRequest } from "./model-request.ts";
-import { meterEvents, meterEventsUnseen, meterWhole } from "./model-stream.ts";
-import { createUsageReader } from "./model-usage.ts";
+import { collectInto, writeAnswer } from "./model-answer.ts";
+import { type Passage, passEvents, passEventsUnseen, passWhole } from "./model-stream.ts";
+import { createUsageReader, type UsageReader } from "./model-usage.ts";
 import type { RuntimeAuth } from "./runtime-auth.ts";
 import { logsRouteOnly } from "./runtime-log.ts";
 
@@ -115,7 +115,7 @@ async function takeCall(call: Call, request: FastifyRequest, reply: FastifyReply
   }
 }
 
-/** Resolves when the provider has begun to answer. */
+/** Resolves when the answer has ended. */
 async function makeCall(
   call: Call,
   held: HeldBody,
@@ -144,27 +144,67 @@ async function makeCall(
     return refuseSpending(reply, api, answer.refusal);
   }
   const settle = createSettlement(deps, answer.reservation);
-  const signal = AbortSignal.any([hangUpOf(reply), AbortSignal.timeout(MAX_CALL_MS)]);
+  const options = {
+    method: "POST" as const,
+    path: provider.prefix + api.route,
+    headers: { ...requestHeaders(request.headers), "content-length": String(body.length), ...provider.keyHeaders },
+    body,
+  };
+  const exchange = { ...call, asked, settle, options, onBegin: held.release };
+  return passOn(exchange, reply);
+}
+
+type Exchange = Call & {
+  asked: ModelRequest;
+  settle: Settle;
+  options: Dispatcher.RequestOptions;
+  /** The provider has taken the request, and begins to answer. */
+  onBegin(): void;
+};
+
+/** Makes the call and passes its answer on. However that ends, it is settled. */
+async function passOn(
+  { api, provider, asked, settle, options, onBegin }: Exchange,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const limits = limitCall(reply);
+  if (limits.signal.aborted) {
+    limits.end();
+    await settle({ kind: "free" });
+    return reply;
+  }
+  const refusal: Buffer[] = [];
+  let begun: Begun | undefined;
+  let reader: UsageReader | undefined;
   try {
-    const response = await provider.pool.request({
-      method: "POST",
-      path: provider.prefix + api.route,
-      headers: { ...requestHeaders(request.headers), "content-length": String(body.length), ...provider.keyHeaders },
-      body,
-      signal,
+    await provider.pool.stream({ ...options, signal: limits.signal }, ({ statusCode, headers }) => {
+      onBegin();
+      begun = { statusCode, headers };
+      if (statusCode !== 200) return collectInto(refusal);
+      const passing = beginAnswer(api, asked, headers, reply);
+      reader = passing.reader;
+      return writeAnswer(reply.raw, passing.passage, () => settle(passing.reader.end()));
     });
-    return await (response.statusCode === 200
-      ? passAnswer(api, asked, response, settle, reply)
-      : passRefusal(api, response, settle, reply));
   } catch (cause) {
-    void settle(wasNeverSent(cause) ? { kind: "free" } : { kind: "unknown" });
+    void settle(reader?.end() ?? (wasNeverSent(cause) ? { kind: "free" } : { kind: "unknown" }));
+    if (reader !== undefined) {
+      reply.raw.destroy();
+      return reply;
+    }
     throw new UpstreamError("model-unreachable", `The model provider (${api.provider}) can't be reached`, {
       service: api.provider,
       retryable: true,
       cause,
     });
+  } finally {
+    limits.end();
   }
+  return begun === undefined || reader !== undefined
+    ? reply
+    : sendRefusal(api, { ...begun, text: Buffer.concat(refusal).toString() }, settle, reply);
 }
+
+type Begun = Pick<Dispatcher.StreamFactoryData, "statusCode" | "headers">;
 
 type Settle = (end: CallEnd) => Promise<void>;
 
@@ -180,37 +220,33 @@ function createSettlement({ meter, observe }: ModelGatewayDeps, reservation: Res
   };
 }
 
-function passAnswer(
+/** Begins the caller's answer, past the framework: each piece of it should pass through as few hands as possible. */
+function beginAnswer(
   api: ModelApi,
   asked: ModelRequest,
-  { statusCode, headers, body }: Dispatcher.ResponseData,
-  settle: Settle,
+  headers: IncomingHttpHeaders,
   reply: FastifyReply,
-): FastifyReply {
+): { reader: UsageReader; passage: Passage } {
   const isStream = /^text\/event-stream/i.test(String(headers["content-type"]));
-  const reader = createUsageReader(api, isStream);
   const hidesUsage = isStream && api.route === "/v1/chat/completions" && !wantsUsage(asked);
-  const meter = !isStream ? meterWhole : hidesUsage ? meterEventsUnseen : meterEvents;
-  const metered = meter({
-    reader,
-    onComplete: () => settle(reader.end()),
-    onBroken: () => void settle(reader.end()),
-  });
-  pipeline(body, metered, () => undefined);
-  return reply
-    .code(statusCode)
-    .headers(responseHeaders(hidesUsage ? withoutLength(headers) : headers))
-    .send(metered);
+  const reader = createUsageReader(api, isStream);
+  const passage = (!isStream ? passWhole : hidesUsage ? passEventsUnseen : passEvents)(reader);
+  reply.hijack();
+  const own = Object.entries(reply.getHeaders()).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, value]],
+  );
+  const passed = responseHeaders(hidesUsage ? withoutLength(headers) : headers);
+  reply.raw.writeHead(200, { ...Object.fromEntries(own), ...passed });
+  return { reader, passage };
 }
 
 /** An error in the provider's own words cost nothing; what somebody on the way says, tells nothing of what became of the call. */
-async function passRefusal(
+async function sendRefusal(
   api: ModelApi,
-  { statusCode, headers, body }: Dispatcher.ResponseData,
+  { statusCode, headers, text }: Begun & { text: string },
   settle: Settle,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const text = await body.text();
   await settle(isProviderError(api.provider, text) ? { kind: "free" } : { kind: "unknown" });
   return reply
     .code(statusCode)
@@ -222,13 +258,16 @@ function withoutLength({ "content-length": _length, ...headers }: IncomingHttpHe
   return headers;
 }
 
-/** A signal that ends the upstream call when the runtime goes away before the response is complete. */
-function hangUpOf(reply: FastifyReply): AbortSignal {
+/** A signal that ends the upstream call when the runtime goes away before the answer is complete, or it takes too long. */
+function limitCall(reply: FastifyReply): { signal: AbortSignal; end(): void } {
   const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), MAX_CALL_MS).unref();
+  // It may have gone while its call waited for its turn.
+  if (reply.raw.destroyed) controller.abort();
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) controller.abort();
   });
-  return controller.signal;
+  return { signal: controller.signal, end: () => clearTimeout(timer) };
 }
 
 const BEFORE_SENDING = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|CERT_.+)$/;

@@ -152,6 +152,26 @@ test("a runtime that hangs up pays for its prompt as counted and for its answer 
   assert.deepEqual(record, { input, output: 1_000, read: 200, write: 100, hour: 40, assumed: true });
 });
 
+test("a runtime that hangs up while its call waits for its turn reaches no model and pays nothing", async (t) => {
+  const { post, model, results } = await start(t, stage);
+  const client = await stage.pool.connect();
+  await client.query("BEGIN; SELECT FROM spending_limits FOR UPDATE");
+  const controller = new AbortController();
+  const lost = post(stage.alice, "/v1/messages", prompt("x"), { "x-api-key": ALICE_KEY }, controller.signal);
+  const waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+  while ((await stage.pool.query(waits)).rowCount === 0);
+  controller.abort();
+  await assert.rejects(lost, { name: "AbortError" });
+  // Another's connection is answered only after the first one's end was seen.
+  const { statusCode } = await post("nobody", "/v1/messages", {}, {});
+  assert.equal(statusCode, 401);
+  await client.query("ROLLBACK");
+  client.release();
+  while (results.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  await settled();
+  assert.deepEqual([results, model.calls.length, await stage.records()], [["free"], 0, []]);
+});
+
 test("an answer that breaks off, or whose usage can't be read, counts as it was reserved", async (t) => {
   const answers = [
     "not JSON",

@@ -1,11 +1,8 @@
 import assert from "node:assert/strict";
-import { Readable } from "node:stream";
-import { buffer } from "node:stream/consumers";
-import { pipeline } from "node:stream/promises";
 import test from "node:test";
 import fc from "fast-check";
 import { MODEL_APIS } from "./model-api.ts";
-import { meterEvents, meterEventsUnseen, meterWhole } from "./model-stream.ts";
+import { passEvents, passEventsUnseen, passWhole } from "./model-stream.ts";
 import { createUsageReader } from "./model-usage.ts";
 
 const CHAT = MODEL_APIS.find(({ route }) => route === "/v1/chat/completions") ?? assert.fail();
@@ -19,14 +16,9 @@ function cut(text: string, at: readonly number[]): Buffer[] {
   return places.slice(1).map((end, index) => bytes.subarray(places[index], end));
 }
 
-async function pass(
-  meter: typeof meterEvents,
-  reader: ReturnType<typeof createUsageReader>,
-  chunks: Buffer[],
-): Promise<string> {
-  const through = meter({ reader, onComplete: async () => undefined, onBroken: () => assert.fail("broken") });
-  const [text] = await Promise.all([buffer(through), pipeline(Readable.from(chunks), through)]);
-  return text.toString();
+function pass(through: typeof passEvents, reader: ReturnType<typeof createUsageReader>, chunks: Buffer[]): string {
+  const passage = through(reader);
+  return Buffer.concat([...chunks.map((bytes) => passage.pass(bytes)), passage.end()]).toString();
 }
 
 const chunk = (fields: Record<string, unknown>, newline: string) =>
@@ -34,9 +26,9 @@ const chunk = (fields: Record<string, unknown>, newline: string) =>
 const USAGE = { prompt_tokens: 9, completion_tokens: 4, total_tokens: 13 };
 const COUNTED = { inputTokens: 9, outputTokens: 4, cacheReadTokens: 0, cacheWriteTokens: 0, cacheWriteHourTokens: 0 };
 
-test("a chat's stream comes out as it went in, less its usage where that wasn't asked for, wherever it is cut", async () => {
-  await fc.assert(
-    fc.asyncProperty(words, cuts, fc.constantFrom("\n", "\r\n"), async (pieces, at, newline) => {
+test("a chat's stream comes out as it went in, less its usage where that wasn't asked for, wherever it is cut", () => {
+  fc.assert(
+    fc.property(words, cuts, fc.constantFrom("\n", "\r\n"), (pieces, at, newline) => {
       const start = pieces
         .map((content) => chunk({ choices: [{ delta: { content } }], usage: null }, newline))
         .join("");
@@ -44,23 +36,23 @@ test("a chat's stream comes out as it went in, less its usage where that wasn't 
       const end = `: note${newline}${newline}data: [DONE]${newline}${newline}`;
       const whole = start + usage + end;
       const seen = createUsageReader(CHAT, true);
-      assert.equal(await pass(meterEvents, seen, cut(whole, at)), whole);
+      assert.equal(pass(passEvents, seen, cut(whole, at)), whole);
       assert.deepEqual(seen.end(), { kind: "measured", usage: COUNTED });
       const unseen = createUsageReader(CHAT, true);
-      assert.equal(await pass(meterEventsUnseen, unseen, cut(whole, at)), start + end);
+      assert.equal(pass(passEventsUnseen, unseen, cut(whole, at)), start + end);
       assert.deepEqual(unseen.end(), { kind: "measured", usage: COUNTED });
     }),
   );
 });
 
-test("usage told with the last words stays with them", async () => {
+test("usage told with the last words stays with them", () => {
   const last = chunk({ choices: [{ delta: {}, finish_reason: "stop" }], usage: USAGE }, "\n");
   const reader = createUsageReader(CHAT, true);
-  assert.equal(await pass(meterEventsUnseen, reader, [Buffer.from(`${last}data: [DONE]`)]), `${last}data: [DONE]`);
+  assert.equal(pass(passEventsUnseen, reader, [Buffer.from(`${last}data: [DONE]`)]), `${last}data: [DONE]`);
   assert.deepEqual(reader.end(), { kind: "measured", usage: COUNTED });
 });
 
-test("a message's usage is final with its reason to stop, and what compaction took is added", async () => {
+test("a message's usage is final with its reason to stop, and what compaction took is added", () => {
   const start = { type: "message_start", message: { usage: { input_tokens: 5, output_tokens: 1 } } };
   const delta = { type: "message_delta", delta: {}, usage: { output_tokens: 7 } };
   const stop = {
@@ -81,6 +73,6 @@ test("a message's usage is final with its reason to stop, and what compaction to
   ];
   const whole = createUsageReader(MESSAGES, false);
   const text = JSON.stringify({ usage: { input_tokens: 5, output_tokens: 9, iterations } });
-  assert.equal(await pass(meterWhole, whole, cut(text, [3, 20])), text);
+  assert.equal(pass(passWhole, whole, cut(text, [3, 20])), text);
   assert.deepEqual(whole.end(), { kind: "measured", usage: { ...COUNTED, inputTokens: 105, outputTokens: 19 } });
 });

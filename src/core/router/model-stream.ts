@@ -1,117 +1,78 @@
-import { Transform, type TransformCallback } from "node:stream";
-import { callbackify } from "node:util";
 import { DONE, isUsageChunk, type UsageReader } from "./model-usage.ts";
+
+/** What becomes of an answer's bytes on their way, which a reader is shown meanwhile. */
+export type Passage = {
+  /** @returns what is to be passed on now. */
+  pass(chunk: Buffer): Buffer;
+  /** The answer is complete. @returns what is left to be passed on. */
+  end(): Buffer;
+};
 
 /** Only what may tell of usage, or ends a stream, is parsed: most events are pieces of an answer. */
 const TELLING = /"usage"\s*:\s*\{|^\[DONE\]/;
 /** What is longer is not looked at: an answer's usage comes to a few hundred bytes, in an answer of a few megabytes at most. */
 const MAX_LOOKED_AT = 16 * 1024 * 1024;
+const NOTHING = Buffer.alloc(0);
+const NEWLINE = 0x0a;
 
-type Options = {
-  reader: UsageReader;
-  /** Called once, when the answer is complete, before its end is passed on. */
-  onComplete(): Promise<void>;
-  /** Called once, when either side breaks off before that. */
-  onBroken(): void;
-};
-
-/** Passes an answer's bytes on as they come, and shows the reader what they say. */
-export function meterWhole({ reader, onComplete, onBroken }: Options): Transform {
+/** Passes a whole answer on as it comes. */
+export function passWhole(reader: UsageReader): Passage {
   const seen: Buffer[] = [];
   let size = 0;
-  return passing({
-    pass(chunk, done) {
+  return {
+    pass(chunk) {
       size += chunk.length;
       if (size <= MAX_LOOKED_AT) seen.push(chunk);
-      done(null, chunk);
+      return chunk;
     },
-    onBroken,
-    async onComplete() {
+    end() {
       if (size <= MAX_LOOKED_AT) readJson(reader, Buffer.concat(seen).toString());
-      await onComplete();
+      return NOTHING;
     },
-  });
+  };
 }
 
-/** Passes a stream's bytes on as they come, and shows the reader the events that tell of usage. */
-export function meterEvents({ reader, onComplete, onBroken }: Options): Transform {
-  const lines = createLineReader((line) => readLine(reader, line));
-  return passing({
-    pass(chunk, done) {
+/** Passes a stream of events on as it comes. */
+export function passEvents(reader: UsageReader): Passage {
+  let rest = "";
+  return {
+    pass(chunk) {
+      // Whole lines of which none can tell anything, as nearly all are.
+      if (rest === "" && chunk.at(-1) === NEWLINE && !mayTell(chunk)) return chunk;
       // Keys and numbers are ASCII: decoding the rest wrongly, but twice as fast, changes nothing here.
-      lines.push(chunk.toString("latin1"));
-      done(null, chunk);
+      const lines = (rest + chunk.toString("latin1")).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) readLine(reader, line);
+      return chunk;
     },
-    onBroken,
-    async onComplete() {
-      lines.end();
-      await onComplete();
+    end() {
+      readLine(reader, rest);
+      return NOTHING;
     },
-  });
+  };
 }
 
 /** The same for a caller that has not asked for the event that tells OpenAI's usage: every other event is passed on once it is whole. */
-export function meterEventsUnseen({ reader, onComplete, onBroken }: Options): Transform {
+export function passEventsUnseen(reader: UsageReader): Passage {
   let rest = "";
-  const takeEvents = (text: string): string => {
-    const events = (rest + text).split(/(?<=\n\r?\n)/);
-    const last = events.at(-1) ?? "";
-    rest = /\n\r?\n$/.test(last) ? "" : (events.pop() ?? "");
-    return events.filter((event) => !isUsageEvent(event)).join("");
-  };
   const isUsageEvent = (event: string): boolean =>
     event
       .split("\n")
       .map((line) => readLine(reader, line))
       .some(isUsageChunk);
-  return passing({
-    pass(chunk, done) {
-      const events = takeEvents(chunk.toString("latin1"));
-      done(null, events === "" ? undefined : Buffer.from(events, "latin1"));
-    },
-    onBroken,
-    async onComplete(push) {
-      const last = rest;
-      rest = "";
-      if (last !== "" && !isUsageEvent(last)) push(Buffer.from(last, "latin1"));
-      await onComplete();
-    },
-  });
-}
-
-function passing(options: {
-  pass(chunk: Buffer, done: TransformCallback): void;
-  onComplete(push: (chunk: Buffer) => void): Promise<void>;
-  onBroken(): void;
-}): Transform {
-  let isOver = false;
-  return new Transform({
-    transform: (chunk: Buffer, _encoding, done) => options.pass(chunk, done),
-    flush(done) {
-      isOver = true;
-      callbackify(() => options.onComplete((chunk) => void this.push(chunk)))(done);
-    },
-    destroy(error, done) {
-      if (!isOver) options.onBroken();
-      isOver = true;
-      done(error);
-    },
-  });
-}
-
-function createLineReader(read: (line: string) => void) {
-  let rest = "";
   return {
-    push(text: string) {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) read(line);
+    pass(chunk) {
+      const events = (rest + chunk.toString("latin1")).split(/(?<=\n\r?\n)/);
+      const last = events.at(-1) ?? "";
+      rest = /\n\r?\n$/.test(last) ? "" : (events.pop() ?? "");
+      return Buffer.from(events.filter((event) => !isUsageEvent(event)).join(""), "latin1");
     },
-    end() {
-      read(rest);
-      rest = "";
-    },
+    end: () => (isUsageEvent(rest) ? NOTHING : Buffer.from(rest, "latin1")),
   };
+}
+
+function mayTell(chunk: Buffer): boolean {
+  return chunk.includes('"usage"') || chunk.includes(DONE);
 }
 
 /** @returns what the line says, where it may tell of usage. */

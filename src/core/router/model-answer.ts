@@ -1,0 +1,35 @@
+import type { ServerResponse } from "node:http";
+import { Writable } from "node:stream";
+import type { Passage } from "./model-stream.ts";
+
+/**
+ * Takes an answer and writes what `passage` makes of it to the caller as it comes, no faster than the caller reads.
+ * `onComplete` is waited for before the caller sees the end.
+ */
+export function writeAnswer(response: ServerResponse, passage: Passage, onComplete: () => Promise<void>): Writable {
+  const write = (bytes: Buffer, done: () => void) => {
+    if (bytes.length === 0 || response.write(bytes)) return done();
+    response.once("drain", done);
+  };
+  return new Writable({
+    write: (chunk: Buffer, _encoding, done) => write(passage.pass(chunk), done),
+    final(done) {
+      const last = passage.end();
+      const end = () => {
+        response.end(last);
+        done();
+      };
+      onComplete().then(end, done);
+    },
+  });
+}
+
+/** Takes an answer that is looked at as a whole. */
+export function collectInto(chunks: Buffer[]): Writable {
+  return new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      chunks.push(chunk);
+      done();
+    },
+  });
+}
