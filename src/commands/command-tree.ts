@@ -42,6 +42,14 @@ export const COMMANDS: Group = {
     billing: {
       description: "what was paid, what models cost, and what Stripe said",
       commands: {
+        checkout: {
+          description: "a page on which a tenant's subscription is paid for",
+          load: () => import("./billing/checkout.ts"),
+        },
+        portal: {
+          description: "a page on which a subscription and its cards are looked after",
+          load: () => import("./billing/portal.ts"),
+        },
         budget: {
           description: "what tenants may spend on models",
           commands: {

@@ -1,7 +1,8 @@
 import { Command } from "commander";
 import { createLink, getTenant, linkChat } from "../../core/tenants/tenants.ts";
 import type { Store } from "../../core/context.ts";
-import { draw, printJson, printLine, say } from "../output.ts";
+import { printJson, printLine, say } from "../output.ts";
+import { drawQrCode } from "../qr-code.ts";
 import { withStore } from "../session.ts";
 import { privateChat } from "./options.ts";
 import { formatTime, tenantDocument } from "./view.ts";
@@ -25,7 +26,7 @@ export function command(): Command {
         const url = `https://t.me/${bot}?start=${token}`;
         if (json) return printJson({ tenant: slug, url, expiresAt });
         printLine(url);
-        if (process.stdout.isTTY) draw(await terminalQrCode(url));
+        await drawQrCode(url);
         if (telegramChatId !== null) say(`${slug} is linked to chat ${telegramChatId}; the link moves it to another.`);
         say(`Valid once, until ${formatTime(expiresAt)}.`);
       }),
@@ -36,9 +37,4 @@ async function botUsername(store: Store): Promise<string> {
   const { withBotApi } = await import("../telegram/bot.ts");
   const { fetchBot } = await import("../../core/adapters/telegram/bot.ts");
   return withBotApi(store, async (api) => (await fetchBot(api)).username);
-}
-
-async function terminalQrCode(url: string): Promise<string> {
-  const { default: qrcode } = await import("qrcode");
-  return qrcode.toString(url, { type: "terminal", small: true });
 }

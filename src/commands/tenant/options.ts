@@ -34,6 +34,12 @@ export function privateChat(text: string): number {
   return id;
 }
 
+/** Parses the address of a page. */
+export function webAddress(text: string): string {
+  if (/^https?:$/.test(URL.parse(text)?.protocol ?? "")) return text;
+  throw new InvalidArgumentError("It must be the address of a page, e.g. https://example.com/thanks.");
+}
+
 /** Parses an option that is a JSON object. */
 export function jsonObject(text: string): Record<string, unknown> {
   try {

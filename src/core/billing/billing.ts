@@ -14,6 +14,7 @@ export {
   replayEvents,
   selectReplayable,
 } from "./events.ts";
+export { type BillingLink, openCheckout, openPortal, type Prices } from "./checkout.ts";
 export { createLedger } from "./ledger.ts";
 export type { Refusal } from "./metering/budget.ts";
 export {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { StripeApi } from "../adapters/stripe/stripe-api.ts";
+import type { StripeReader } from "../adapters/stripe/stripe-api.ts";
 import { readStripeNews, type StripeNews } from "../adapters/stripe/stripe-event.ts";
 import { addMs } from "../platform/clock.ts";
 import { OpenClawError } from "../platform/errors.ts";
@@ -26,7 +26,7 @@ export type ProjectionResult = { projected: number; ignored: number; unmatched: 
 type Context = ProjectionContext & {
   log: Log;
   /** Undefined without an API key: then the events' own words count. */
-  stripe?: StripeApi | undefined;
+  stripe?: StripeReader | undefined;
 };
 
 /** An event with what its text holds; `news` is an error when that isn't what its type promises. */

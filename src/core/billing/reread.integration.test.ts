@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { sql } from "kysely";
-import type { StripeApi } from "../adapters/stripe/stripe-api.ts";
+import type { StripeReader } from "../adapters/stripe/stripe-api.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import { getTenant } from "../tenants/tenants.ts";
 import { chargeEvent, disputeEvent } from "../testing/fakes/stripe-charge-events.ts";
@@ -30,12 +30,12 @@ function openReader(...events: EventBody[]) {
         if (reader.fault !== undefined) throw reader.fault;
         return objects.get(id);
       },
-    } satisfies StripeApi,
+    } satisfies StripeReader,
   };
   return reader;
 }
 
-function project(api: StripeApi, signal = new AbortController().signal) {
+function project(api: StripeReader, signal = new AbortController().signal) {
   return projectStripeEvents(stage.context(api), signal);
 }
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { type StripeApi, type StripeObjectKind } from "../adapters/stripe/stripe-api.ts";
+import { type StripeReader, type StripeObjectKind } from "../adapters/stripe/stripe-api.ts";
 import { stripeObjectKind } from "../adapters/stripe/stripe-event.ts";
 import { type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
@@ -32,7 +32,7 @@ export function readingKey(type: string, body: unknown): Wanted | undefined {
  * limit for each kind over all daemons. Once Stripe refuses a kind, the rest of it is left for later without asking.
  */
 export async function rereadObjects(
-  ctx: { db: Db; clock: Clock; stripe: StripeApi },
+  ctx: { db: Db; clock: Clock; stripe: StripeReader },
   events: readonly { event: StripeEventRow; body: unknown }[],
   signal: AbortSignal,
 ): Promise<Readings> {
@@ -50,7 +50,7 @@ export async function rereadObjects(
 }
 
 async function readOne(
-  ctx: { db: Db; clock: Clock; stripe: StripeApi },
+  ctx: { db: Db; clock: Clock; stripe: StripeReader },
   { kind, id }: Wanted,
   refused: Map<StripeObjectKind, Error>,
   signal: AbortSignal,

@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import type { StripeApi } from "../adapters/stripe/stripe-api.ts";
+import type { StripeReader } from "../adapters/stripe/stripe-api.ts";
 import { parseStripeEvent } from "../adapters/stripe/stripe-event.ts";
 import { fixedClock } from "../platform/clock.ts";
 import type { TenantId } from "../platform/ids.ts";
@@ -28,7 +28,7 @@ export async function openBillingStage() {
       await sql`TRUNCATE stripe_events, tenants, audit_log CASCADE`.execute(database.db);
       await sql`SELECT graphile_worker.complete_jobs(array_agg(id)) FROM graphile_worker.jobs`.execute(database.db);
     },
-    context(stripe?: StripeApi) {
+    context(stripe?: StripeReader) {
       return {
         db: database.db,
         clock: stage.clock,

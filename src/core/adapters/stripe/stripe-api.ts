@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import Stripe from "stripe";
 import { UpstreamError } from "../../platform/errors.ts";
 
@@ -10,8 +11,52 @@ export type StripeApi = {
    * @throws UpstreamError when Stripe refuses or can't be reached, or `signal` aborts.
    */
   retrieve(kind: StripeObjectKind, id: string, signal?: AbortSignal): Promise<Record<string, unknown> | undefined>;
+  /** Those with this e-mail, the newest first, a hundred at most. */
+  findCustomers(email: string): Promise<StripeCustomer[]>;
+  /** The same `key`, of any length, gives the same customer for a day at least. */
+  createCustomer(customer: NewCustomer, key: string): Promise<StripeCustomer>;
+  /** A customer's subscriptions in every state, the newest first, a hundred at most. */
+  listSubscriptionsOf(customerId: string): Promise<{ id: string; status: string }[]>;
+  /** Of all customers, the newest first, a hundred at a time. */
+  listSubscriptions(after: string | undefined, signal: AbortSignal): Promise<SubscriptionPage>;
+  /** A customer's checkouts, the newest first. */
+  listCheckouts(customerId: string): Promise<StripeCheckout[]>;
+  createCheckout(checkout: NewCheckout, key: string): Promise<StripeCheckout>;
+  /** Ends an open checkout, so that nobody pays by it any more. */
+  expireCheckout(id: string): Promise<void>;
+  /** @returns where the customer looks after subscription and cards, for a few minutes. */
+  createPortal(customerId: string, returnUrl: string): Promise<{ url: string }>;
 };
 
+/** What reading again needs. */
+export type StripeReader = Pick<StripeApi, "retrieve">;
+
+export type StripeCustomer = { id: string; tenantId: string | undefined };
+export type NewCustomer = { tenantId: string; email: string; name: string };
+
+/** `last` is what the next page comes after; undefined when this one is the last. */
+export type SubscriptionPage = { subscriptions: Record<string, unknown>[]; last: string | undefined };
+
+/** `url` is null once it is no longer open. */
+export type StripeCheckout = {
+  id: string;
+  url: string | null;
+  isOpen: boolean;
+  priceId: string | undefined;
+  expiresAt: Date;
+};
+
+export type NewCheckout = {
+  tenantId: string;
+  customerId: string;
+  priceId: string;
+  successUrl: string;
+  cancelUrl: string;
+  /** The subscription costs nothing until then. */
+  trialEndsAt: Date | undefined;
+};
+
+const PAGE = 100;
 const TIMEOUT_MS = 20_000;
 /** By the SDK, with growing pauses, for what may succeed at once; a refusal for now is its caller's to wait out. */
 const RETRIES = 2;
@@ -40,10 +85,88 @@ export function createStripeApi({ secretKey, apiBase }: { secretKey: string; api
         return "deleted" in found && found.deleted === true ? undefined : found;
       } catch (error) {
         if (error instanceof Stripe.errors.StripeError && error.code === "resource_missing") return undefined;
-        throw explain(error, kind);
+        throw explain(error, `read a ${kind}`);
       }
     },
+    findCustomers: (email) =>
+      ask("look for a customer", async () => {
+        const { data } = await stripe.customers.list({ email, limit: PAGE });
+        return data.map(toCustomer);
+      }),
+    createCustomer: ({ tenantId, email, name }, key) =>
+      ask("create a customer", async () => {
+        const customer = { email, name, metadata: { tenant_id: tenantId } };
+        return toCustomer(await stripe.customers.create(customer, { idempotencyKey: digest(key) }));
+      }),
+    listSubscriptionsOf: (customer) =>
+      ask("list a customer's subscriptions", async () => {
+        const { data } = await stripe.subscriptions.list({ customer, status: "all", limit: PAGE });
+        return data.map(({ id, status }) => ({ id, status }));
+      }),
+    listSubscriptions: (after, signal) =>
+      ask("list subscriptions", async () => {
+        signal.throwIfAborted();
+        const paging = { limit: PAGE, ...(after === undefined ? {} : { starting_after: after }) };
+        const { data, has_more: hasMore } = await stripe.subscriptions.list({ status: "all", ...paging });
+        return { subscriptions: data.map((one) => ({ ...one })), last: hasMore ? data.at(-1)?.id : undefined };
+      }),
+    listCheckouts: (customer) =>
+      ask("list a customer's checkouts", async () => {
+        const { data } = await stripe.checkout.sessions.list({ customer, limit: PAGE });
+        return data.map(toCheckout);
+      }),
+    createCheckout: (checkout, key) =>
+      ask("create a checkout", async () =>
+        toCheckout(await stripe.checkout.sessions.create(checkoutParams(checkout), { idempotencyKey: digest(key) })),
+      ),
+    expireCheckout: (id) => ask("expire a checkout", async () => void (await stripe.checkout.sessions.expire(id))),
+    createPortal: (customer, returnUrl) =>
+      ask("create a portal session", async () => {
+        const { url } = await stripe.billingPortal.sessions.create({ customer, return_url: returnUrl });
+        return { url };
+      }),
   };
+}
+
+async function ask<Result>(what: string, call: () => Promise<Result>): Promise<Result> {
+  try {
+    return await call();
+  } catch (error) {
+    throw explain(error, what);
+  }
+}
+
+/** Stripe takes keys of 255 characters at most. */
+function digest(key: string): string {
+  return createHash("sha256").update(key).digest("hex");
+}
+
+/** Where events and whoever looks at Stripe's pages find the tenant: Stripe hands a session's metadata on to nothing. */
+function checkoutParams(checkout: NewCheckout): Stripe.Checkout.SessionCreateParams {
+  const metadata = { tenant_id: checkout.tenantId, price_id: checkout.priceId };
+  const { trialEndsAt } = checkout;
+  return {
+    mode: "subscription",
+    customer: checkout.customerId,
+    client_reference_id: checkout.tenantId,
+    line_items: [{ price: checkout.priceId, quantity: 1 }],
+    metadata,
+    subscription_data: {
+      metadata: { tenant_id: checkout.tenantId },
+      ...(trialEndsAt === undefined ? {} : { trial_end: Math.floor(trialEndsAt.getTime() / 1_000) }),
+    },
+    success_url: checkout.successUrl,
+    cancel_url: checkout.cancelUrl,
+  };
+}
+
+function toCustomer({ id, metadata }: Stripe.Customer): StripeCustomer {
+  return { id, tenantId: metadata["tenant_id"] };
+}
+
+function toCheckout({ id, url, status, metadata, expires_at: expiresAt }: Stripe.Checkout.Session): StripeCheckout {
+  const priceId = metadata?.["price_id"];
+  return { id, url, isOpen: status === "open", priceId, expiresAt: new Date(expiresAt * 1_000) };
 }
 
 function addressOf({ protocol, hostname, port }: URL): Stripe.StripeConfig {
@@ -56,9 +179,10 @@ function addressOf({ protocol, hostname, port }: URL): Stripe.StripeConfig {
 }
 
 /** In our words: the SDK's errors hold headers, and what they say of a key. */
-function explain(error: unknown, kind: StripeObjectKind): UpstreamError {
+function explain(error: unknown, what: string): unknown {
+  if (error instanceof Error && error.name === "AbortError") return error;
   if (!(error instanceof Stripe.errors.StripeError)) {
-    return new UpstreamError("stripe-failed", `Stripe could not be asked for a ${kind}`, {
+    return new UpstreamError("stripe-failed", `Stripe could not be asked to ${what}`, {
       service: "stripe",
       retryable: true,
       cause: error,
@@ -80,5 +204,8 @@ function reasonOf(error: Stripe.errors.StripeError): { code: string; message: st
     return { code: "stripe-busy", message: "Stripe asks for fewer requests", isKeyAtFault: false };
   if (error instanceof Stripe.errors.StripeConnectionError)
     return { code: "stripe-unreachable", message: "Stripe can't be reached", isKeyAtFault: false };
+  // What it says of a request of ours, such as a price that isn't there, holds no secret.
+  if (error instanceof Stripe.errors.StripeInvalidRequestError)
+    return { code: "stripe-refused", message: `Stripe refuses the request: ${error.message}`, isKeyAtFault: false };
   return { code: "stripe-failed", message: `Stripe answered with status ${error.statusCode}`, isKeyAtFault: false };
 }

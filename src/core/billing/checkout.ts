@@ -1,0 +1,116 @@
+import { addMs } from "../platform/clock.ts";
+import { ConfigError, ConflictError } from "../platform/errors.ts";
+import type { Tenant } from "../tenants/tenants.ts";
+import { findBilling } from "./account.ts";
+import { ensureCustomer, findCustomer, type LinkedCustomer, type SalesContext } from "./customer.ts";
+
+export type Prices = { basic: string | undefined; plus: string | undefined };
+
+export type CheckoutOptions = {
+  prices: Prices;
+  /** The tenant's own unless given. */
+  tier?: Tenant["tier"];
+  successUrl: string;
+  cancelUrl: string;
+};
+
+/** Where somebody pays, or looks after what they pay. */
+export type BillingLink = { url: string; customer: LinkedCustomer; expiresAt?: Date };
+
+/** With them, a subscription is there to be looked after, not to be bought again. */
+const LIVE = new Set(["trialing", "active", "past_due", "unpaid", "paused", "incomplete"]);
+/** Stripe takes no trial that ends sooner. */
+const SHORTEST_TRIAL_MS = 48 * 3_600_000;
+/** An open checkout that ends sooner is not handed out any more. */
+const LEAST_LEFT_MS = 3_600_000;
+
+/**
+ * A page on which the tenant's subscription is paid for. There is one at a time: an open one is handed out again, and one for
+ * another price is closed first, so that nobody pays twice.
+ * @throws ConfigError when the tier has no price; ConflictError when there is nothing to be bought; UpstreamError.
+ */
+export async function openCheckout(ctx: SalesContext, tenant: Tenant, options: CheckoutOptions): Promise<BillingLink> {
+  const tier = options.tier ?? tenant.tier;
+  const priceId = requirePrice(options.prices, tier);
+  if (tenant.billingExempt) {
+    throw new ConflictError(
+      "billing_exempt",
+      `Tenant ${tenant.slug} is exempt from billing; end that first: openclaw tenant update ${tenant.slug} --no-billing-exempt`,
+    );
+  }
+  const customer = await ensureCustomer(ctx, tenant);
+  await refuseSecond(ctx, tenant, customer.id);
+  const now = ctx.clock.now();
+  const checkouts = await ctx.stripe.listCheckouts(customer.id);
+  const open = checkouts.find(
+    (one) => one.isOpen && one.priceId === priceId && one.expiresAt > addMs(now, LEAST_LEFT_MS),
+  );
+  if (open !== undefined && open.url !== null) return { url: open.url, customer, expiresAt: open.expiresAt };
+  for (const { id, isOpen } of checkouts) if (isOpen) await ctx.stripe.expireCheckout(id);
+  const { trialEndsAt } = tenant;
+  const trial = trialEndsAt !== null && trialEndsAt > addMs(now, SHORTEST_TRIAL_MS) ? trialEndsAt : undefined;
+  // Whoever asks at the same moment has seen the same checkouts, and gets the same new one.
+  const key = JSON.stringify([
+    "checkout",
+    tenant.id,
+    customer.id,
+    priceId,
+    trial?.getTime() ?? "no-trial",
+    checkouts[0]?.id ?? "first",
+    options.successUrl,
+    options.cancelUrl,
+  ]);
+  const { successUrl, cancelUrl } = options;
+  const wanted = { tenantId: tenant.id, customerId: customer.id, priceId, successUrl, cancelUrl, trialEndsAt: trial };
+  const { url, expiresAt } = await ctx.stripe.createCheckout(wanted, key);
+  if (url === null) throw new Error("Stripe made a checkout without an address");
+  return { url, customer, expiresAt };
+}
+
+/**
+ * A page on which the subscriber looks after the subscription and its cards.
+ * @throws ConflictError when the tenant has no customer in Stripe; UpstreamError.
+ */
+export async function openPortal(
+  ctx: Pick<SalesContext, "db" | "stripe">,
+  tenant: Tenant,
+  returnUrl: string,
+): Promise<{ url: string; customerId: string }> {
+  const { linked, exists } = await findCustomer(ctx, tenant.id);
+  if (linked === undefined || !exists) {
+    throw new ConflictError(
+      "no_customer",
+      linked === undefined
+        ? `Tenant ${tenant.slug} has no customer in Stripe yet; begin with: openclaw billing checkout ${tenant.slug}`
+        : `Stripe has no customer ${linked}, which tenant ${tenant.slug} is linked to: it is of another account or mode, or deleted. A new one is made by: openclaw billing checkout ${tenant.slug}`,
+    );
+  }
+  const { url } = await ctx.stripe.createPortal(linked, returnUrl);
+  return { url, customerId: linked };
+}
+
+/** Stripe's word counts: what our rows say may be behind, or of another account. */
+async function refuseSecond({ db, stripe }: SalesContext, { id, slug }: Tenant, customerId: string): Promise<void> {
+  const listed = await stripe.listSubscriptionsOf(customerId);
+  const known = (await findBilling(db, id))?.subscription;
+  const isListed = known === undefined || listed.some((one) => one.id === known.id);
+  const other = isListed ? undefined : await stripe.retrieve("subscription", known.id);
+  const live = [
+    ...listed,
+    ...(other === undefined ? [] : [{ id: String(other["id"]), status: String(other["status"]) }]),
+  ].find(({ status }) => LIVE.has(status));
+  if (live === undefined) return;
+  throw new ConflictError(
+    "already_subscribed",
+    `Tenant ${slug} has a subscription already: ${live.id} is ${live.status}. It is looked after by: openclaw billing portal ${slug}`,
+  );
+}
+
+function requirePrice(prices: Prices, tier: Tenant["tier"]): string {
+  const priceId = prices[tier];
+  if (priceId !== undefined) return priceId;
+  const name = tier === "basic" ? "STRIPE_PRICE_BASIC" : "STRIPE_PRICE_PLUS";
+  throw new ConfigError("price_missing", [
+    `${name} is not set; expected the price of the tier ${tier}, e.g. price_1Abc…`,
+  ]);
+}
