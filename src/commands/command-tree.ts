@@ -50,6 +50,7 @@ export const COMMANDS: Group = {
           description: "a page on which a subscription and its cards are looked after",
           load: () => import("./billing/portal.ts"),
         },
+        sync: { description: "compare with Stripe, and repair what differs", load: () => import("./billing/sync.ts") },
         budget: {
           description: "what tenants may spend on models",
           commands: {

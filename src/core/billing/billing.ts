@@ -43,6 +43,7 @@ export { listPriceTables, listUsageMonths, readModelUse } from "./metering/usage
 export type { TokenUsage } from "./metering/usage.ts";
 export { type BudgetWarning, claimWarnings, releaseWarnings } from "./metering/warnings.ts";
 export { billingAsJson } from "./store.ts";
+export type { SyncChange, SyncItem } from "./sync.ts";
 export { unblockTenant } from "./unblock.ts";
 
 /** On demand, likewise. */
@@ -55,4 +56,16 @@ export const readPriceTable: typeof import("./metering/price-file.ts").readPrice
 export const projectStripeEvents: typeof import("./projection.ts").projectStripeEvents = async (ctx, signal) => {
   const projection = await import("./projection.ts");
   return projection.projectStripeEvents(ctx, signal);
+};
+
+/** On demand, likewise. */
+export const syncBilling: typeof import("./sync.ts").syncBilling = async (ctx, options) => {
+  const sync = await import("./sync.ts");
+  return sync.syncBilling(ctx, options);
+};
+
+/** On demand, likewise. */
+export const syncTenants: typeof import("./sync.ts").syncTenants = async (ctx, tenantIds, options) => {
+  const sync = await import("./sync.ts");
+  return sync.syncTenants(ctx, tenantIds, options);
 };

@@ -35,6 +35,12 @@ export interface AuditLog {
   tenantId: TenantId | null;
 }
 
+export interface BillingSyncs {
+  afterId: string | null;
+  singleton: Generated<boolean>;
+  startedAt: Date;
+}
+
 export interface BudgetStops {
   measure: "tokens" | "micro-usd";
   tenantId: TenantId;
@@ -421,6 +427,7 @@ export interface UsageReservations {
 
 export interface DB {
   auditLog: AuditLog;
+  billingSyncs: BillingSyncs;
   budgetStops: BudgetStops;
   budgetWarnings: BudgetWarnings;
   daemons: Daemons;

@@ -17,8 +17,8 @@ export type StripeApi = {
   createCustomer(customer: NewCustomer, key: string): Promise<StripeCustomer>;
   /** A customer's subscriptions in every state, the newest first, a hundred at most. */
   listSubscriptionsOf(customerId: string): Promise<{ id: string; status: string }[]>;
-  /** Of all customers, the newest first, a hundred at a time. */
-  listSubscriptions(after: string | undefined, signal: AbortSignal): Promise<SubscriptionPage>;
+  /** Of all customers and in every state, each with its latest invoice; the newest first, a hundred at a time. */
+  listSubscriptions(after: string | undefined): Promise<SubscriptionPage>;
   /** A customer's checkouts, the newest first. */
   listCheckouts(customerId: string): Promise<StripeCheckout[]>;
   createCheckout(checkout: NewCheckout, key: string): Promise<StripeCheckout>;
@@ -103,11 +103,14 @@ export function createStripeApi({ secretKey, apiBase }: { secretKey: string; api
         const { data } = await stripe.subscriptions.list({ customer, status: "all", limit: PAGE });
         return data.map(({ id, status }) => ({ id, status }));
       }),
-    listSubscriptions: (after, signal) =>
+    listSubscriptions: (after) =>
       ask("list subscriptions", async () => {
-        signal.throwIfAborted();
         const paging = { limit: PAGE, ...(after === undefined ? {} : { starting_after: after }) };
-        const { data, has_more: hasMore } = await stripe.subscriptions.list({ status: "all", ...paging });
+        const { data, has_more: hasMore } = await stripe.subscriptions.list({
+          status: "all",
+          expand: ["data.latest_invoice"],
+          ...paging,
+        });
         return { subscriptions: data.map((one) => ({ ...one })), last: hasMore ? data.at(-1)?.id : undefined };
       }),
     listCheckouts: (customer) =>
@@ -179,8 +182,7 @@ function addressOf({ protocol, hostname, port }: URL): Stripe.StripeConfig {
 }
 
 /** In our words: the SDK's errors hold headers, and what they say of a key. */
-function explain(error: unknown, what: string): unknown {
-  if (error instanceof Error && error.name === "AbortError") return error;
+function explain(error: unknown, what: string): UpstreamError {
   if (!(error instanceof Stripe.errors.StripeError)) {
     return new UpstreamError("stripe-failed", `Stripe could not be asked to ${what}`, {
       service: "stripe",
