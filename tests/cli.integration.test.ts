@@ -288,7 +288,7 @@ test("help works without a database, and shows an example for every command", as
   const openclaw = await openFolder(t, { DATABASE_URL: "nonsense" });
   for (const words of leaves()) {
     const { stdout } = expectCode(await openclaw(...words, "--help"), 0);
-    assert.match(stdout, new RegExp(`Example:\\n  (.* )?openclaw ${words.join(" ")}`));
+    assert.match(stdout, new RegExp(`Examples?:\\n  (.* )?openclaw ${words.join(" ")}`));
     if (!["logs", "daemon"].includes(words.at(-1) ?? "")) assert.match(stdout, /--json/);
   }
   assert.equal(

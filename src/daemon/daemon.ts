@@ -5,7 +5,7 @@ import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
-import type { Meter } from "../core/billing/billing.ts";
+import { createPayLinks, type Meter } from "../core/billing/billing.ts";
 import { type Context, createContext } from "../core/context.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
@@ -182,16 +182,24 @@ async function startWorker(daemon: Daemon): Promise<void> {
     modelsByTier: runtime.modelsByTier,
     internalUrl: await urlForRuntimes(ctx),
   });
+  const { priceBasic: basic, pricePlus: plus } = ctx.config.stripe;
+  const { signupUrl } = tenancy;
+  const payLinks = createPayLinks({ ...ctx, prices: { basic, plus }, signupUrl, publicUrl: ctx.config.http.publicUrl });
   parts.router = await startRouter({
     ...ctx,
+    payLinks,
     pool: openPool(daemon, 12, ROUTER_QUERY_MS),
     leasePool: openPool(daemon, 1, LEASE_QUERY_MS),
     daemonId: id,
     observer: metrics.router,
-    signupUrl: tenancy.signupUrl,
+    signupUrl,
     rateLimitPerMinute: router.rateLimitPerMinute,
   });
-  parts.jobs = startJobs({ ...ctx, readFleet, retentionDays: tenancy.retentionDays }, openPool(daemon, 12), metrics);
+  parts.jobs = startJobs(
+    { ...ctx, readFleet, payLinks, retentionDays: tenancy.retentionDays },
+    openPool(daemon, 12),
+    metrics,
+  );
   // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
   await beat(daemon);
   ctx.log.info({ shards: parts.router.lanes.held().length }, "working");

@@ -46,7 +46,8 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
   let jobs: JobRunner | undefined;
   return {
     ctx,
-    start: () => (jobs = startJobs({ ...ctx, readFleet, retentionDays: 30 }, pool, metrics)),
+    start: () =>
+      (jobs = startJobs({ ...ctx, readFleet, payLinks: async () => undefined, retentionDays: 30 }, pool, metrics)),
     async stop() {
       await jobs?.stop();
       await pool.end();

@@ -4,6 +4,7 @@ import type pg from "pg";
 import {
   forgetEventsOf,
   keepRevenueOf,
+  type PayLinks,
   projectStripeEvents,
   pruneEvents,
   settleLostCalls,
@@ -37,6 +38,7 @@ export type JobsContext = Context &
   Omit<OrchestratorContext, "fleet"> & {
     /** As they are now: which gateway runtimes use depends on the daemons that live. */
     readFleet(): Promise<FleetSettings>;
+    payLinks: PayLinks;
   };
 
 /** What a job of each kind does. */
@@ -51,7 +53,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
         signal,
       ),
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
-    "sweep.trials": (_payload, signal) => warnOfTrialEnds({ ...ctx, signupUrl: ctx.config.tenancy.signupUrl }, signal),
+    "sweep.trials": (_payload, signal) => warnOfTrialEnds(ctx, signal),
     "sweep.usage": async (_payload, signal) => {
       await settleLostCalls(ctx, signal);
       await tellBudgetWarnings({ ...ctx, observe: metrics.models.warned }, signal);

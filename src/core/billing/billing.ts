@@ -37,6 +37,7 @@ export {
   spendingStopAsSql,
   stopModels,
 } from "./metering/limits.ts";
+export { createPayLinks, type PayLinks } from "./pay-links.ts";
 export { readReport, type Report } from "./metering/report.ts";
 export { keepRevenueOf } from "./metering/report-store.ts";
 export { listPriceTables, listUsageMonths, readModelUse } from "./metering/usage-report.ts";

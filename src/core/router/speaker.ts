@@ -16,8 +16,13 @@ export type Said = "said" | "silent" | "later";
 export function createSpeaker(ctx: { db: Db; clock: Clock; log: Log; botApi: BotApi | undefined }) {
   let speaking = 0;
 
-  /** Says `text` unless something on `topic` was said in the chat within `periodMs`. */
-  async function say(chatId: number, topic: string, periodMs: number, text: string): Promise<Said> {
+  /** Says `text`, made only when it is wanted, unless something on `topic` was said in the chat within `periodMs`. */
+  async function say(
+    chatId: number,
+    topic: string,
+    periodMs: number,
+    text: string | (() => Promise<string>),
+  ): Promise<Said> {
     if (ctx.botApi === undefined) return "silent";
     // While Telegram hangs, what the service has to say must not keep the runtimes' updates from their slots.
     if (speaking >= MAX_SPEAKING) return "later";
@@ -25,7 +30,7 @@ export function createSpeaker(ctx: { db: Db; clock: Clock; log: Log; botApi: Bot
     const signal = AbortSignal.timeout(SPEAK_MS);
     try {
       if (!(await claimNotice(ctx, chatId, topic, periodMs))) return "silent";
-      await ctx.botApi.sendMessage(chatId, text, { signal });
+      await ctx.botApi.sendMessage(chatId, typeof text === "string" ? text : await text(), { signal });
       return "said";
     } catch (error) {
       if (signal.aborted) {

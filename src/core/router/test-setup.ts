@@ -83,6 +83,7 @@ export async function setUp(t: TestContext) {
       pool,
       daemonId,
       signupUrl: "https://example.com/signup",
+      payLinks: async () => "https://example.com/signup",
       redis: undefined,
       rateLimitPerMinute: options.rateLimitPerMinute ?? 0,
     });

@@ -11,19 +11,19 @@ export const TEXTS = {
   alreadyLinked: () => "This chat is already connected to your assistant.",
   linkInvalid: () => "This link has been used or is too old. Please ask for a new one.",
   chatTaken: () => "This chat belongs to another assistant. Disconnect it there first, then open the link again.",
-  unpaid: (signupUrl: string | undefined) =>
-    `Your assistant is waiting for your subscription to begin.${signupUrl === undefined ? "" : `\n\nSubscribe here: ${signupUrl}`}`,
+  unpaid: (checkoutUrl: string | undefined) =>
+    `Your assistant is waiting for your subscription to begin.${checkoutUrl === undefined ? "" : `\n\nSubscribe here: ${checkoutUrl}`}`,
   preparing: () =>
     "Your assistant is being set up. That takes a few minutes; your message is kept and will be answered then.",
-  trialEnds: (at: Date, signupUrl: string | undefined) =>
+  trialEnds: (at: Date, checkoutUrl: string | undefined) =>
     `Your trial ends on ${at.toISOString().slice(0, 16).replace("T", " ")} UTC. Your assistant pauses then; nothing is lost.${
-      signupUrl === undefined ? "" : `\n\nTo go on without a break, subscribe here: ${signupUrl}`
+      checkoutUrl === undefined ? "" : `\n\nTo go on without a break, subscribe here: ${checkoutUrl}`
     }`,
-  suspended: (signupUrl: string | undefined) =>
-    `Your assistant is paused.${signupUrl === undefined ? " Please look at your subscription." : `\n\nSee your subscription: ${signupUrl}`}`,
+  suspended: (portalUrl: string | undefined) =>
+    `Your assistant is paused.${portalUrl === undefined ? " Please look at your subscription." : `\n\nSee your subscription: ${portalUrl}`}`,
   suspendedByOperator: () => "Your assistant is paused. Please contact support.",
-  deleted: (signupUrl: string | undefined) =>
-    `Your assistant was removed.${signupUrl === undefined ? "" : `\n\nTo have it back, subscribe again: ${signupUrl}`}`,
+  deleted: (checkoutUrl: string | undefined) =>
+    `Your assistant was removed.${checkoutUrl === undefined ? "" : `\n\nTo have it back, subscribe again: ${checkoutUrl}`}`,
   usedUp: () =>
     "Your assistant has used up what it may use this month. It goes on when the next month begins; nothing is lost.",
   runningOut: (percent: number) =>

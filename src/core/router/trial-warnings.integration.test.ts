@@ -12,7 +12,7 @@ const signal = new AbortController().signal;
 test("whoever lives on a trial alone is told three days and a day before its end, once each (F55)", async (t) => {
   const stage = await setUp(t);
   const { clock, telegram } = stage;
-  const ctx = { ...stage, signupUrl: "https://example.com/signup" };
+  const ctx = { ...stage, payLinks: async () => "https://example.com/signup" };
   const add = async (slug: string, telegramChatId: number, rest: object = {}) =>
     (await createTenant(ctx, { slug, email: `${slug}@example.com`, telegramChatId, trialDays: 7, ...rest })).tenant.id;
   const trial = await add("trial", 1);
@@ -49,7 +49,7 @@ test("what could not be told is told by a later sweep; a trial that is over is n
   await createTenant(stage, input);
   const away = createBotApi({ apiRoot: "http://127.0.0.1:9", token: "4242:secret" });
   t.after(() => away.close());
-  const own = { ...stage, signupUrl: undefined };
+  const own = { ...stage, payLinks: async () => undefined };
   assert.equal(await warnOfTrialEnds({ ...own, botApi: away }, signal), 0);
   assert.equal(await warnOfTrialEnds(own, signal), 1);
   assert.equal(telegram.messages(7).length, 1);

@@ -1,5 +1,5 @@
 import type { BotApi } from "../adapters/telegram/bot-api.ts";
-import { findBillings, judgeEntitlement } from "../billing/billing.ts";
+import { findBillings, judgeEntitlement, type PayLinks } from "../billing/billing.ts";
 import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { Log } from "../platform/log.ts";
@@ -11,7 +11,7 @@ const DAY_MS = 86_400_000;
 /** How many days before the end something is said, the nearest first. */
 const WARN_DAYS_BEFORE = [1, 3] as const;
 
-type WarningContext = { db: Db; clock: Clock; log: Log; botApi: BotApi | undefined; signupUrl: string | undefined };
+type WarningContext = { db: Db; clock: Clock; log: Log; botApi: BotApi | undefined; payLinks: PayLinks };
 type Warning = { tenantId: Tenant["id"]; trialEndsAt: Date; daysBefore: number };
 
 /**
@@ -55,7 +55,8 @@ async function warn(ctx: WarningContext, botApi: BotApi, chatId: number, warning
     .executeTakeFirst();
   if (claimed === undefined) return false;
   try {
-    await botApi.sendMessage(chatId, TEXTS.trialEnds(warning.trialEndsAt, ctx.signupUrl));
+    const link = await ctx.payLinks(warning.tenantId);
+    await botApi.sendMessage(chatId, TEXTS.trialEnds(warning.trialEndsAt, link));
     return true;
   } catch (error) {
     // One chat's trouble must not keep the others from being told; the next sweep tries again.

@@ -1,5 +1,6 @@
 import type { BotApi } from "../adapters/telegram/bot-api.ts";
 import { tenantSecretName, type Vault } from "../adapters/vault/vault.ts";
+import type { PayLinks } from "../billing/billing.ts";
 import { assertNever } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Batcher } from "../platform/batcher.ts";
@@ -28,8 +29,12 @@ export type WorkContext = TenantsContext & {
   routes: Batcher<number, Route | undefined>;
   rateLimit: RateLimit;
   signupUrl: string | undefined;
+  payLinks: PayLinks;
   observer: RouterObserver;
 };
+
+/** What ends when somebody pays. */
+const PAY_TOPICS = new Set<AnswerTopic>(["unpaid", "suspended", "deleted"]);
 
 /** What earlier tries at an update left behind; it goes with the entry. */
 type Memory = { tries: number; breaks: number; isWithinLimit: boolean | undefined };
@@ -105,7 +110,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
       case "link":
         return link(entry, update, verdict.token);
       case "answer":
-        return answer(entry, verdict.topic);
+        return answer(entry, verdict.topic, route?.tenant.id);
       case "expire":
         return expire(entry, update, verdict.reason);
       case "ignore":
@@ -209,9 +214,14 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     await say(chatId, notice, NOTICE_PERIOD_MS, TEXTS[notice]());
   }
 
-  async function answer(entry: Entry, topic: AnswerTopic): Promise<Step> {
+  /** Where whoever is told of `topic` goes on. */
+  async function linkFor(topic: AnswerTopic, tenantId: TenantId | undefined): Promise<string | undefined> {
+    return tenantId !== undefined && PAY_TOPICS.has(topic) ? ctx.payLinks(tenantId) : ctx.signupUrl;
+  }
+
+  async function answer(entry: Entry, topic: AnswerTopic, tenantId: TenantId | undefined): Promise<Step> {
     const period = topic === "privateOnly" ? NEVER_AGAIN_MS : topic === "onboarding" ? HOUR_MS : MINUTE_MS;
-    const said = await say(entry.lane, topic, period, TEXTS[topic](ctx.signupUrl));
+    const said = await say(entry.lane, topic, period, async () => TEXTS[topic](await linkFor(topic, tenantId)));
     return said === "later" ? sayLater(entry) : finish("answered", topic);
   }
 
