@@ -25,7 +25,7 @@ export {
   type Reservation,
   settleLostCalls,
 } from "./metering/meter.ts";
-export { ceilingOf, createPriceTable, type ModelPrice, type PriceTable } from "./metering/prices.ts";
+export { type Ceiling, ceilingOf, createPriceTable, type ModelPrice, type PriceTable } from "./metering/prices.ts";
 export {
   type BudgetChange,
   readFleetBudget,

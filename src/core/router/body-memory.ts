@@ -1,6 +1,8 @@
 import { Readable } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
 
-export type HeldBody = { body: Buffer; release(): void };
+/** A body as text, until somebody takes it, and the room that it counts for, until that is given back. */
+export type HeldBody = { bytes: number; takeText(): string; release(): void };
 
 /** Why a body can't be taken. */
 export type BodyRefusal = "too-large" | "busy";
@@ -13,28 +15,36 @@ export function createBodyMemory({ maxBytes, totalBytes }: { maxBytes: number; t
   let held = 0;
   return {
     async read(stream: unknown): Promise<HeldBody | BodyRefusal> {
-      const chunks: Buffer[] = [];
-      let size = 0;
+      const decoder = new StringDecoder("utf8");
+      let text = "";
+      let bytes = 0;
+      let counted = 0;
       const release = () => {
-        held -= size;
-        size = 0;
+        held -= counted;
+        counted = 0;
       };
       try {
-        for await (const bytes of stream instanceof Readable ? (stream as AsyncIterable<Buffer>) : []) {
-          size += bytes.length;
-          held += bytes.length;
-          if (size > maxBytes || held > totalBytes) {
-            const refusal = size > maxBytes ? "too-large" : "busy";
+        for await (const chunk of stream instanceof Readable ? (stream as AsyncIterable<Buffer>) : []) {
+          bytes += chunk.length;
+          counted += chunk.length;
+          held += chunk.length;
+          if (bytes > maxBytes || held > totalBytes) {
             release();
-            return refusal;
+            return bytes > maxBytes ? "too-large" : "busy";
           }
-          chunks.push(bytes);
+          text += decoder.write(chunk);
         }
       } catch (error) {
         release();
         throw error;
       }
-      return { body: Buffer.concat(chunks), release };
+      text += decoder.end();
+      const takeText = () => {
+        const taken = text;
+        text = "";
+        return taken;
+      };
+      return { bytes, takeText, release };
     },
   };
 }

@@ -1,11 +1,14 @@
 import type { IncomingHttpHeaders } from "node:http";
+import type { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Dispatcher, Pool } from "undici";
 import {
   type CallEnd,
+  type Ceiling,
   ceilingOf,
   MAX_CALL_MS,
   type Meter,
+  type ModelPrice,
   type Refusal,
   type Reservation,
 } from "../billing/billing.ts";
@@ -22,7 +25,7 @@ import {
   requestHeaders,
   responseHeaders,
 } from "./model-api.ts";
-import { boundRequest, type ModelRequest, readModelRequest, wantsUsage, writeModelRequest } from "./model-request.ts";
+import { boundRequest, readModelRequest, wantsUsage, writeModelRequest } from "./model-request.ts";
 import { collectInto, writeAnswer } from "./model-answer.ts";
 import { type Passage, passEvents, passEventsUnseen, passWhole } from "./model-stream.ts";
 import { createUsageReader, type UsageReader } from "./model-usage.ts";
@@ -115,6 +118,40 @@ async function takeCall(call: Call, request: FastifyRequest, reply: FastifyReply
   }
 }
 
+/** What is left of a call's body once it is read: whoever waits for a long answer should hold no long prompt meanwhile. */
+type Prepared = {
+  model: string;
+  price: ModelPrice;
+  ceiling: Ceiling;
+  body: Readable;
+  bodyBytes: number;
+  seesUsage: boolean;
+};
+
+/** @returns the model's name when it has no price. @throws UsageError. */
+function prepareCall({ deps, api }: Call, held: HeldBody): Prepared | string {
+  const asked = readModelRequest(api, held.takeText());
+  const price = deps.meter.findPrice(asked.model);
+  if (price === undefined) return asked.model;
+  const bounds = boundRequest(asked, held.bytes, price);
+  const text = writeModelRequest(api, asked, bounds.outputTokensEach);
+  return {
+    model: asked.model,
+    price,
+    ceiling: ceilingOf(bounds, price),
+    body: once(text),
+    bodyBytes: Buffer.byteLength(text),
+    seesUsage: wantsUsage(asked),
+  };
+}
+
+/** Gone once it is sent. Undici takes anything that can be iterated over, which its types don't say. */
+function once(text: string): Readable {
+  return (function* () {
+    yield text;
+  })() as unknown as Readable;
+}
+
 /** Resolves when the answer has ended. */
 async function makeCall(
   call: Call,
@@ -123,22 +160,14 @@ async function makeCall(
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const { deps, api, provider } = call;
-  const asked = readModelRequest(api, held.body.toString());
-  const price = deps.meter.findPrice(asked.model);
-  if (price === undefined) {
+  const prepared = prepareCall(call, held);
+  if (typeof prepared === "string") {
     deps.observe("unpriced");
-    return refuse(
-      reply,
-      api,
-      404,
-      "model_not_found",
-      `This service has no price for the model ${JSON.stringify(asked.model)}`,
-    );
+    const message = `This service has no price for the model ${JSON.stringify(prepared)}`;
+    return refuse(reply, api, 404, "model_not_found", message);
   }
-  const bounds = boundRequest(asked, held.body.length, price);
-  const body = writeModelRequest(api, asked, bounds.outputTokensEach);
-  const tenantId = request.getDecorator<TenantId>(TENANT);
-  const answer = await deps.meter.reserve({ tenantId, model: asked.model, ceiling: ceilingOf(bounds, price) });
+  const { model, ceiling, body, bodyBytes, seesUsage } = prepared;
+  const answer = await deps.meter.reserve({ tenantId: request.getDecorator<TenantId>(TENANT), model, ceiling });
   if (answer.kind === "refused") {
     deps.observe(answer.refusal.reason);
     return refuseSpending(reply, api, answer.refusal);
@@ -147,15 +176,14 @@ async function makeCall(
   const options = {
     method: "POST" as const,
     path: provider.prefix + api.route,
-    headers: { ...requestHeaders(request.headers), "content-length": String(body.length), ...provider.keyHeaders },
+    headers: { ...requestHeaders(request.headers), "content-length": String(bodyBytes), ...provider.keyHeaders },
     body,
   };
-  const exchange = { ...call, asked, settle, options, onBegin: held.release };
-  return passOn(exchange, reply);
+  return passOn({ ...call, seesUsage, settle, options, onBegin: held.release }, reply);
 }
 
 type Exchange = Call & {
-  asked: ModelRequest;
+  seesUsage: boolean;
   settle: Settle;
   options: Dispatcher.RequestOptions;
   /** The provider has taken the request, and begins to answer. */
@@ -164,7 +192,7 @@ type Exchange = Call & {
 
 /** Makes the call and passes its answer on. However that ends, it is settled. */
 async function passOn(
-  { api, provider, asked, settle, options, onBegin }: Exchange,
+  { api, provider, seesUsage, settle, options, onBegin }: Exchange,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const limits = limitCall(reply);
@@ -181,7 +209,7 @@ async function passOn(
       onBegin();
       begun = { statusCode, headers };
       if (statusCode !== 200) return collectInto(refusal);
-      const passing = beginAnswer(api, asked, headers, reply);
+      const passing = beginAnswer(api, seesUsage, headers, reply);
       reader = passing.reader;
       return writeAnswer(reply.raw, passing.passage, () => settle(passing.reader.end()));
     });
@@ -223,12 +251,12 @@ function createSettlement({ meter, observe }: ModelGatewayDeps, reservation: Res
 /** Begins the caller's answer, past the framework: each piece of it should pass through as few hands as possible. */
 function beginAnswer(
   api: ModelApi,
-  asked: ModelRequest,
+  seesUsage: boolean,
   headers: IncomingHttpHeaders,
   reply: FastifyReply,
 ): { reader: UsageReader; passage: Passage } {
   const isStream = /^text\/event-stream/i.test(String(headers["content-type"]));
-  const hidesUsage = isStream && api.route === "/v1/chat/completions" && !wantsUsage(asked);
+  const hidesUsage = isStream && api.route === "/v1/chat/completions" && !seesUsage;
   const reader = createUsageReader(api, isStream);
   const passage = (!isStream ? passWhole : hidesUsage ? passEventsUnseen : passEvents)(reader);
   reply.hijack();

@@ -93,13 +93,13 @@ export function boundRequest(
 }
 
 /** The body as it is sent on: with a limit on each answer, and with usage asked for. Written anew, so that it says one thing only. */
-export function writeModelRequest(api: ModelApi, { body }: ModelRequest, outputTokensEach: number): Buffer {
+export function writeModelRequest(api: ModelApi, { body }: ModelRequest, outputTokensEach: number): string {
   const [preferred, ...others] = OUTPUT_FIELDS[api.route];
   const given = [preferred, ...others].filter((field) => isGiven(body[field]));
   const limits = Object.fromEntries(
     (given.length === 0 ? [preferred] : given).map((field) => [field, outputTokensEach]),
   );
-  return Buffer.from(JSON.stringify({ ...body, ...limits, ...usageWish(api, body) }));
+  return JSON.stringify({ ...body, ...limits, ...usageWish(api, body) });
 }
 
 /** Whether the caller wants to see the usage of a stream itself, for which OpenAI's chat completions have to be asked. */
