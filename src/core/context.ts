@@ -1,10 +1,12 @@
 import path from "node:path";
+import type { TokenCredential } from "@azure/identity";
 import type { Redis } from "ioredis";
 import type pg from "pg";
 import type { StripeApi } from "./adapters/stripe/stripe-api.ts";
 import type { BotApi } from "./adapters/telegram/bot-api.ts";
 import type { Pacer } from "./adapters/telegram/pacer.ts";
 import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
+import { createAzureVault } from "./adapters/vault/azure-vault.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
 import type { Actor } from "./platform/audit.ts";
@@ -116,12 +118,14 @@ export function runtimesFolder(config: Config): string {
 }
 
 function openVault(config: Config, secrets: Secrets): Vault {
-  if (config.vault.kind === "azure") {
-    throw new ConfigError("vault_unsupported", [
-      "OPENCLAW_VAULT=azure is not available in this version; use OPENCLAW_VAULT=file",
-    ]);
-  }
+  if (config.vault.kind === "azure") return createAzureVault({ url: config.vault.url, credential: openCredential });
   return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
+}
+
+/** As whoever the environment says: a managed identity, a workload's, or the operator who is logged in. */
+async function openCredential(): Promise<TokenCredential> {
+  const { DefaultAzureCredential } = await import("@azure/identity");
+  return new DefaultAzureCredential();
 }
 
 async function openRuntimes(config: Config, vault: Vault, log: Log): Promise<RuntimeDriver> {

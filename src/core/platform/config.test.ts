@@ -83,3 +83,16 @@ test("an IPv6 address and port 0 are fine to listen on", () => {
     port: 0,
   });
 });
+
+test("a Key Vault is named or addressed, and secrets of Azure runtimes lie in one by default", () => {
+  const vaultOf = (env: Record<string, string>) => loadConfig(env, "/srv").config.vault;
+  assert.deepEqual(vaultOf({}), { kind: "file" });
+  assert.deepEqual(vaultOf({ OPENCLAW_VAULT: "azure", AZURE_KEY_VAULT_NAME: "mine" }), {
+    kind: "azure",
+    url: "https://mine.vault.azure.net",
+  });
+  const sovereign = { AZURE_SUBSCRIPTION_ID: "s", AZURE_KEY_VAULT_URL: "https://mine.vault.azure.cn/" };
+  assert.deepEqual(vaultOf(sovereign), { kind: "azure", url: "https://mine.vault.azure.cn" });
+  assert.throws(() => vaultOf({ OPENCLAW_VAULT: "azure" }), /AZURE_KEY_VAULT_NAME is not set/);
+  assert.throws(() => vaultOf({ OPENCLAW_VAULT: "azure", AZURE_KEY_VAULT_URL: "http://plain" }), /AZURE_KEY_VAULT_URL/);
+});

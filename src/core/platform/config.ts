@@ -29,7 +29,7 @@ export type Config = Readonly<{
     binary: string | undefined;
     modelsByTier: { basic: readonly string[]; plus: readonly string[] };
   };
-  vault: { kind: "file" } | { kind: "azure" };
+  vault: { kind: "file" } | { kind: "azure"; url: string };
   tenancy: {
     trialDays: { basic: number; plus: number };
     retentionDays: number;
@@ -118,7 +118,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
         plus: read.list("OPENCLAW_MODEL_PLUS", ["claude-sonnet-4-5", "claude-haiku-4-5"]),
       },
     },
-    vault: { kind: read.choice("OPENCLAW_VAULT", ["file", "azure"], driver === "azure" ? "azure" : "file") },
+    vault: read.vault(driver),
     tenancy: {
       trialDays: read.trialDays("OPENCLAW_TRIAL_DAYS"),
       retentionDays: read.integer("OPENCLAW_RETENTION_DAYS", 30, { min: 0, max: 3650 }),
@@ -227,6 +227,17 @@ class Reader {
       for (const one of ["basic", "plus"] as const) if (tier === undefined || tier === one) days[one] = Number(digits);
     }
     return days;
+  }
+
+  vault(driver: "local" | "azure"): Config["vault"] {
+    const kind = this.choice("OPENCLAW_VAULT", ["file", "azure"], driver === "azure" ? "azure" : "file");
+    if (kind === "file") return { kind };
+    const own = this.url("AZURE_KEY_VAULT_URL", ["https:"], "https://my-vault.vault.azure.net")?.replace(/\/+$/, "");
+    const name = this.matching("AZURE_KEY_VAULT_NAME", /^[a-z][a-z0-9-]{1,22}[a-z0-9]$/i, "my-vault");
+    if (own !== undefined) return { kind, url: own };
+    if (name === undefined)
+      this.#problem("AZURE_KEY_VAULT_NAME", "is not set, and secrets are to lie in a Key Vault", "my-vault");
+    return { kind, url: `https://${name}.vault.azure.net` };
   }
 
   /** The message must not hold the value: it is a secret. */

@@ -1,19 +1,27 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
 import { TimeoutError } from "../../platform/errors.ts";
 
 /** An HTTP server on a free port of 127.0.0.1; `url` has no trailing slash, `close` drops open connections. */
 export type Loopback = { url: string; closeIdleConnections: () => void; close: () => Promise<void> };
 
+export type LoopbackOptions = {
+  /** With it, the server speaks HTTPS. */
+  tls?: { cert: string; key: string };
+};
+
 /** Serves `handle` until closed. A handler that throws answers 500 with the error's text: these servers face only us. */
 export async function startLoopback(
   handle: (request: IncomingMessage, response: ServerResponse) => Promise<void>,
+  { tls }: LoopbackOptions = {},
 ): Promise<Loopback> {
-  const server = createServer((request, response) => {
+  const listener: RequestListener = (request, response) => {
     handle(request, response).catch((error: unknown) => {
       if (response.headersSent) response.destroy();
       else sendJson(response, 500, { error: String(error) });
     });
-  });
+  };
+  const server = tls === undefined ? createServer(listener) : createHttpsServer(tls, listener);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(0, "127.0.0.1", resolve);
@@ -21,7 +29,7 @@ export async function startLoopback(
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("The server has no TCP address");
   return {
-    url: `http://127.0.0.1:${address.port}`,
+    url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${address.port}`,
     closeIdleConnections: () => server.closeIdleConnections(),
     close: () =>
       new Promise((resolve) => {
