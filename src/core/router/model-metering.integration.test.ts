@@ -251,6 +251,8 @@ test("what tokens don't pay for, or what others left at the provider, is refused
   const refused: [(typeof ROUTES)[number], Record<string, unknown>][] = [
     ["/v1/responses", { previous_response_id: "resp_1" }],
     ["/v1/responses", { background: true }],
+    ["/v1/responses", { input: [{ type: "item_reference", id: "msg_1" }] }],
+    ["/v1/messages", { context_management: { edits: [{ type: "compact_20260112" }] } }],
     ["/v1/responses", { tools: [{ type: "web_search" }] }],
     ["/v1/responses", { input: [{ role: "user", content: [{ type: "input_file", file_id: "file_1" }] }] }],
     ["/v1/chat/completions", { web_search_options: {} }],

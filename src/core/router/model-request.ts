@@ -43,6 +43,8 @@ const NOT_OFFERED: Record<ModelApi["provider"], readonly string[]> = {
   ],
 };
 const USUAL_SERVICE_TIERS = new Set<unknown>(["auto", "default", "standard_only"]);
+/** In the names of kinds of content that are no text. */
+const SENSED = /image|video|audio|file|document/;
 /** Tools that the caller carries out; all others are run, and charged for, by the provider. */
 const OWN_TOOLS = /^(function|custom|(bash|text_editor|computer|memory)_\d{8})$/;
 
@@ -120,6 +122,11 @@ function refuseWhatIsNotOffered({ provider }: ModelApi, body: Record<string, unk
     throw notOffered(`service_tier ${show(serviceTier)}`);
   if (Array.isArray(modalities) && modalities.some((one) => one !== "text"))
     throw notOffered(`modalities ${show(modalities)}`);
+  if (recordsIn(body["input"]).some((item) => item["type"] === "item_reference"))
+    throw notOffered("a reference to what is kept at the provider");
+  // Compacting a conversation is a call within the call.
+  const { edits } = isRecord(body["context_management"]) ? body["context_management"] : {};
+  if (recordsIn(edits).some((edit) => String(edit["type"]).startsWith("compact"))) throw notOffered("compaction");
   for (const tool of Array.isArray(tools) ? tools : []) {
     const type: unknown = isRecord(tool) ? tool["type"] : undefined;
     if (isGiven(type) && !OWN_TOOLS.test(String(type))) throw notOffered(`the tool ${show(type)}`);
@@ -175,7 +182,8 @@ function measureBlock(block: Record<string, unknown>): Media {
       return { kind: "document", bytes: sizeOf(inner["file_data"] ?? inner["data"]) };
     }
     default:
-      return { kind: "text", bytes: 0 };
+      // What is seen or heard comes to more than its bytes.
+      return { kind: SENSED.test(String(block["type"])) ? "document" : "text", bytes: 0 };
   }
 }
 
