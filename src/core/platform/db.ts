@@ -60,14 +60,18 @@ export function isUniqueViolation(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code === "23505";
 }
 
-/** For statements prepared by name, which Kysely has none of. `work` gets a connection inside a transaction that commits when it resolves. */
+/**
+ * For statements prepared by name, which Kysely has none of. `work` gets a connection inside a transaction that commits when it
+ * resolves; `first` is a statement without parameters that is sent with its begin, in one round trip.
+ */
 export async function withTransaction<Result>(
   pool: pg.Pool,
+  first: string,
   work: (client: pg.PoolClient) => Promise<Result>,
 ): Promise<Result> {
   const client = await pool.connect();
   try {
-    await client.query("BEGIN");
+    await client.query(`BEGIN; ${first}`);
     const result = await work(client);
     await client.query("COMMIT");
     client.release();

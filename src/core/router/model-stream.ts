@@ -34,11 +34,12 @@ export function passWhole(reader: UsageReader): Passage {
 
 /** Passes a stream of events on as it comes. */
 export function passEvents(reader: UsageReader): Passage {
+  const { marks } = reader;
   let rest = "";
   return {
     pass(chunk) {
       // Whole lines of which none can tell anything, as nearly all are.
-      if (rest === "" && chunk.at(-1) === NEWLINE && !mayTell(chunk)) return chunk;
+      if (rest === "" && chunk.at(-1) === NEWLINE && !marks.some((mark) => chunk.includes(mark))) return chunk;
       // Keys and numbers are ASCII: decoding the rest wrongly, but twice as fast, changes nothing here.
       const lines = (rest + chunk.toString("latin1")).split("\n");
       rest = lines.pop() ?? "";
@@ -69,10 +70,6 @@ export function passEventsUnseen(reader: UsageReader): Passage {
     },
     end: () => (isUsageEvent(rest) ? NOTHING : Buffer.from(rest, "latin1")),
   };
-}
-
-function mayTell(chunk: Buffer): boolean {
-  return chunk.includes('"usage"') || chunk.includes(DONE);
 }
 
 /** @returns what the line says, where it may tell of usage. */

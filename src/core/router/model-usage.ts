@@ -3,6 +3,8 @@ import type { ModelApi } from "./model-api.ts";
 
 /** Gathers what a provider says of one call's usage, as its answer passes by. */
 export type UsageReader = {
+  /** Bytes of which one stands in every event that tells anything. */
+  marks: readonly Buffer[];
   /** Of a whole answer, or of one event of a stream. */
   read(data: unknown): void;
   /** What the call has come to, now that its answer is complete or broken off. */
@@ -10,6 +12,12 @@ export type UsageReader = {
 };
 
 type Fields = Record<string, unknown>;
+
+/** The end of OpenAI's chat streams, which is no JSON. */
+export const DONE = "[DONE]";
+
+const USAGE_MARKS = [Buffer.from('"usage"')];
+const CHAT_MARKS = [...USAGE_MARKS, Buffer.from(DONE)];
 
 /** @param isStream whether events are read, of which only the last ones tell all. */
 export function createUsageReader(api: ModelApi, isStream: boolean): UsageReader {
@@ -26,6 +34,7 @@ export function createUsageReader(api: ModelApi, isStream: boolean): UsageReader
 function readWhole(read: (usage: Fields) => TokenUsage | undefined): UsageReader {
   let usage: TokenUsage | undefined;
   return {
+    marks: USAGE_MARKS,
     read(data) {
       usage = read(fieldsOf(fieldsOf(data)["usage"]));
     },
@@ -39,6 +48,7 @@ function readMessageEvents(): UsageReader {
   let prompt: TokenUsage | undefined;
   let isFinal = false;
   return {
+    marks: USAGE_MARKS,
     read(data) {
       const event = fieldsOf(data);
       if (event["type"] === "message_start") {
@@ -61,6 +71,7 @@ function readChatChunks(): UsageReader {
   let usage: TokenUsage | undefined;
   let isFinal = false;
   return {
+    marks: CHAT_MARKS,
     read(data) {
       if (data === DONE) isFinal = true;
       const chunk = fieldsOf(data);
@@ -71,9 +82,6 @@ function readChatChunks(): UsageReader {
   };
 }
 
-/** The end of OpenAI's chat streams, which is no JSON. */
-export const DONE = "[DONE]";
-
 /** Whether a chunk of a chat is there for its usage alone. */
 export function isUsageChunk(data: unknown): boolean {
   const { choices, usage } = fieldsOf(data);
@@ -83,6 +91,7 @@ export function isUsageChunk(data: unknown): boolean {
 function readResponseEvents(): UsageReader {
   let usage: TokenUsage | undefined;
   return {
+    marks: USAGE_MARKS,
     read(data) {
       const event = fieldsOf(data);
       if (/^response\.(completed|incomplete|failed)$/.test(String(event["type"])))

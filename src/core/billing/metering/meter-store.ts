@@ -19,9 +19,7 @@ export async function keepPriceTable(client: Client, { version, models }: PriceT
 }
 
 /** Has whoever else reserves wait until the transaction ends: a limit is kept by one decision at a time. */
-export async function lockLimits(client: pg.PoolClient): Promise<void> {
-  await client.query({ name: "lock-limits", text: "SELECT FROM spending_limits FOR UPDATE" });
-}
+export const LOCK_LIMITS = "SELECT FROM spending_limits FOR UPDATE";
 
 const MONTH = "to_char($2::timestamptz AT TIME ZONE tenants.time_zone, 'YYYY-MM')";
 

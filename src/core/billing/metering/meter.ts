@@ -121,8 +121,7 @@ type Facts = { accounts: Map<TenantId, Account>; fleet: Fleet };
 
 async function reserveAll(ctx: MeterContext, wishes: Wish[]): Promise<Awaited<ReturnType<Meter["reserve"]>>[]> {
   const tenantIds = [...new Set(wishes.map(({ tenantId }) => tenantId))];
-  return withTransaction(ctx.pool, async (client) => {
-    await store.lockLimits(client);
+  return withTransaction(ctx.pool, store.LOCK_LIMITS, async (client) => {
     const now = ctx.clock.now();
     const facts = await store.readAccounts(client, tenantIds, now);
     const isOffered = (tier: Tenant["tier"], model: string) =>
