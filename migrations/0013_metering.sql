@@ -40,9 +40,9 @@ CREATE TABLE usage_reservations (
   tier            text NOT NULL,
   model           text NOT NULL,
   price_version   text NOT NULL REFERENCES price_tables (version),
-  input_tokens    bigint NOT NULL,
-  output_tokens   bigint NOT NULL,
-  cost_micro_usd  bigint NOT NULL,
+  input_tokens    bigint NOT NULL CHECK (input_tokens >= 0),
+  output_tokens   bigint NOT NULL CHECK (output_tokens >= 0),
+  cost_micro_usd  bigint NOT NULL CHECK (cost_micro_usd >= 0),
   month           text NOT NULL,
   utc_month       text NOT NULL,
   -- Whose call it is: when that daemon dies, nobody knows how the call ended.
@@ -108,8 +108,9 @@ CREATE TABLE budget_warnings (
   percent     integer NOT NULL CHECK (percent IN (80, 90, 100)),
   allowed     bigint NOT NULL,
   warned_at   timestamptz NOT NULL,
-  -- When its subscriber and the log were told; NULL: not yet.
-  told_at     timestamptz,
+  -- When its subscriber and the log were told; NULL: not yet, though somebody may be at it until `claimed_until`.
+  told_at        timestamptz,
+  claimed_until  timestamptz,
   UNIQUE NULLS NOT DISTINCT (tenant_id, month, measure, percent, allowed)
 );
 CREATE INDEX budget_warnings_untold_idx ON budget_warnings (id) WHERE told_at IS NULL;
@@ -135,3 +136,6 @@ CREATE TABLE purged_revenue (
 );
 CREATE INDEX purged_revenue_month_idx ON purged_revenue (utc_month);
 CREATE INDEX stripe_payments_paid_idx ON stripe_payments (paid_at);
+
+-- Somebody sells the tenant a subscription until then: two at once would sell two.
+ALTER TABLE tenant_billing ADD COLUMN selling_until timestamptz;

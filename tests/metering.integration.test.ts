@@ -76,9 +76,9 @@ test("a budget bites from the next call on, and raising it lets the tenant go on
   const { id, slug } = await newTenant();
   expectCode(await openclaw("billing", "budget", "set", slug, "--tokens", "7199", "--usd", "1.5"), 0);
   assert.equal(await call(id), "tenant-budget");
-  expectCode(await openclaw("billing", "budget", "set", slug, "--tokens", "30000"), 0);
+  expectCode(await openclaw("billing", "budget", "set", slug, "--tokens", "60000"), 0);
   const budget = documentOf(expectCode(await openclaw("billing", "budget", "show", slug, "--json"), 0));
-  assert.deepEqual(budget["allowed"], { tokens: 30_000, microUsd: 1_500_000 });
+  assert.deepEqual(budget["allowed"], { tokens: 60_000, microUsd: 1_500_000 });
   while ((await call(id)) === "reserved");
   const spent = documentOf(expectCode(await openclaw("billing", "budget", "show", slug, "--json"), 0));
   assert.equal(spent["stop"], "usedUp");

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { listPriceTables, type ModelPrice, readPriceTable } from "../../core/billing/billing.ts";
+import { findPrice, listPriceTables, type ModelPrice, readPriceTable } from "../../core/billing/billing.ts";
 import { printJson, printTable, say } from "../output.ts";
 import { loadSettings, withStore } from "../session.ts";
 import { formatTime } from "../tenant/view.ts";
@@ -26,13 +26,14 @@ async function showVersions(json: boolean): Promise<void> {
 
 async function showPrices(json: boolean): Promise<void> {
   const { config } = await loadSettings();
-  const { version, models } = await readPriceTable(config.models.pricesFile);
+  const table = await readPriceTable(config.models.pricesFile);
+  const { version, models } = table;
   const { basic, plus } = config.runtime.modelsByTier;
   const tiersOf = (model: string) => [
     ...(basic.includes(model) ? ["basic"] : []),
     ...(plus.includes(model) ? ["plus"] : []),
   ];
-  const missing = [...new Set([...basic, ...plus])].filter((model) => !models.has(model));
+  const missing = [...new Set([...basic, ...plus])].filter((model) => findPrice(table, model) === undefined);
   if (json) {
     const entries = [...models].map(([model, price]) => ({ model, tiers: tiersOf(model), ...price }));
     return printJson({ version, unit: "micro-USD per million tokens", models: entries, withoutPrice: missing });

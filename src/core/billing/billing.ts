@@ -25,7 +25,14 @@ export {
   type Reservation,
   settleLostCalls,
 } from "./metering/meter.ts";
-export { type Ceiling, ceilingOf, createPriceTable, type ModelPrice, type PriceTable } from "./metering/prices.ts";
+export {
+  type Ceiling,
+  ceilingOf,
+  createPriceTable,
+  findPrice,
+  type ModelPrice,
+  type PriceTable,
+} from "./metering/prices.ts";
 export {
   type BudgetChange,
   readFleetBudget,
@@ -42,7 +49,7 @@ export { readReport, type Report } from "./metering/report.ts";
 export { keepRevenueOf } from "./metering/report-store.ts";
 export { listPriceTables, listUsageMonths, readModelUse } from "./metering/usage-report.ts";
 export type { TokenUsage } from "./metering/usage.ts";
-export { type BudgetWarning, claimWarnings, releaseWarnings } from "./metering/warnings.ts";
+export { type BudgetWarning, claimWarnings, markWarningsTold, releaseWarnings } from "./metering/warnings.ts";
 export { billingAsJson } from "./store.ts";
 export type { SyncChange, SyncItem } from "./sync.ts";
 export { unblockTenant } from "./unblock.ts";

@@ -1,5 +1,9 @@
+import { createHash } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import type { NewCheckout } from "../adapters/stripe/stripe-api.ts";
 import { addMs } from "../platform/clock.ts";
 import { ConfigError, ConflictError } from "../platform/errors.ts";
+import type { TenantId } from "../platform/ids.ts";
 import type { Tenant } from "../tenants/tenants.ts";
 import { findBilling } from "./account.ts";
 import { ensureCustomer, findCustomer, type LinkedCustomer, type SalesContext } from "./customer.ts";
@@ -23,10 +27,13 @@ const LIVE = new Set(["trialing", "active", "past_due", "unpaid", "paused", "inc
 const SHORTEST_TRIAL_MS = 48 * 3_600_000;
 /** An open checkout that ends sooner is not handed out any more. */
 const LEAST_LEFT_MS = 3_600_000;
+/** Longer than Stripe takes for all of it. */
+const SELLING_MS = 30_000;
+const CLAIM_AGAIN_MS = 50;
 
 /**
- * A page on which the tenant's subscription is paid for. There is one at a time: an open one is handed out again, and one for
- * another price is closed first, so that nobody pays twice.
+ * A page on which the tenant's subscription is paid for. There is one at a time: an open one is handed out again, and one of
+ * another offer is closed first, so that nobody pays twice.
  * @throws ConfigError when the tier has no price; ConflictError when there is nothing to be bought; UpstreamError.
  */
 export async function openCheckout(ctx: SalesContext, tenant: Tenant, options: CheckoutOptions): Promise<BillingLink> {
@@ -39,32 +46,70 @@ export async function openCheckout(ctx: SalesContext, tenant: Tenant, options: C
     );
   }
   const customer = await ensureCustomer(ctx, tenant);
-  await refuseSecond(ctx, tenant, customer.id);
-  const now = ctx.clock.now();
-  const checkouts = await ctx.stripe.listCheckouts(customer.id);
-  const open = checkouts.find(
-    (one) => one.isOpen && one.priceId === priceId && one.expiresAt > addMs(now, LEAST_LEFT_MS),
-  );
-  if (open !== undefined && open.url !== null) return { url: open.url, customer, expiresAt: open.expiresAt };
-  for (const { id, isOpen } of checkouts) if (isOpen) await ctx.stripe.expireCheckout(id);
   const { trialEndsAt } = tenant;
-  const trial = trialEndsAt !== null && trialEndsAt > addMs(now, SHORTEST_TRIAL_MS) ? trialEndsAt : undefined;
-  // Whoever asks at the same moment has seen the same checkouts, and gets the same new one.
-  const key = JSON.stringify([
-    "checkout",
-    tenant.id,
-    customer.id,
-    priceId,
-    trial?.getTime() ?? "no-trial",
-    checkouts[0]?.id ?? "first",
-    options.successUrl,
-    options.cancelUrl,
-  ]);
+  const isLongEnough = trialEndsAt !== null && trialEndsAt > addMs(ctx.clock.now(), SHORTEST_TRIAL_MS);
   const { successUrl, cancelUrl } = options;
-  const wanted = { tenantId: tenant.id, customerId: customer.id, priceId, successUrl, cancelUrl, trialEndsAt: trial };
-  const { url, expiresAt } = await ctx.stripe.createCheckout(wanted, key);
+  const wanted = {
+    tenantId: tenant.id,
+    customerId: customer.id,
+    priceId,
+    successUrl,
+    cancelUrl,
+    trialEndsAt: isLongEnough ? trialEndsAt : undefined,
+  };
+  return whileSelling(ctx, tenant.id, async () => ({ ...(await findOrMake(ctx, tenant, wanted)), customer }));
+}
+
+async function findOrMake(
+  ctx: SalesContext,
+  tenant: Tenant,
+  wanted: NewCheckout,
+): Promise<Omit<BillingLink, "customer">> {
+  // In this order: what is paid for meanwhile has its subscription by then.
+  const checkouts = await ctx.stripe.listCheckouts(wanted.customerId);
+  await refuseSecond(ctx, tenant, wanted.customerId);
+  const offer = createHash("sha256").update(JSON.stringify(wanted)).digest("hex").slice(0, 32);
+  const soon = addMs(ctx.clock.now(), LEAST_LEFT_MS);
+  const open = checkouts.find((one) => one.isOpen && one.offer === offer && one.expiresAt > soon);
+  if (open !== undefined && open.url !== null) return { url: open.url, expiresAt: open.expiresAt };
+  for (const { id, isOpen } of checkouts) if (isOpen) await ctx.stripe.expireCheckout(id);
+  // Whoever does this again after a crash has seen the same checkouts, and gets the one that was made.
+  const key = JSON.stringify(["checkout", offer, checkouts[0]?.id ?? "first"]);
+  const { url, expiresAt } = await ctx.stripe.createCheckout({ ...wanted, offer }, key);
   if (url === null) throw new Error("Stripe made a checkout without an address");
-  return { url, customer, expiresAt };
+  return { url, expiresAt };
+}
+
+/** One at a time for each tenant, over everybody: a lease, since Stripe is asked meanwhile, and whoever holds it may die. */
+async function whileSelling<Result>(
+  ctx: SalesContext,
+  tenantId: TenantId,
+  sell: () => Promise<Result>,
+): Promise<Result> {
+  for (
+    const deadline = performance.now() + SELLING_MS;
+    !(await claimSale(ctx, tenantId));
+    await delay(CLAIM_AGAIN_MS)
+  ) {
+    if (performance.now() > deadline)
+      throw new ConflictError("checkout_busy", "Another checkout of this tenant is being made; try again in a while.");
+  }
+  try {
+    return await sell();
+  } finally {
+    await ctx.db.updateTable("tenantBilling").set({ sellingUntil: null }).where("tenantId", "=", tenantId).execute();
+  }
+}
+
+async function claimSale({ db, clock }: SalesContext, tenantId: TenantId): Promise<boolean> {
+  const now = clock.now();
+  const { numUpdatedRows } = await db
+    .updateTable("tenantBilling")
+    .set({ sellingUntil: addMs(now, SELLING_MS) })
+    .where("tenantId", "=", tenantId)
+    .where((eb) => eb.or([eb("sellingUntil", "is", null), eb("sellingUntil", "<=", now)]))
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
 }
 
 /**

@@ -4,17 +4,20 @@ import type { Db } from "../platform/db.ts";
 import { ConflictError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 
+const LOCK = "hashtextextended('billing-sync', 0)";
+
 /** One at a time over everybody: it is a lock of the connection, which ends with it. */
 export async function withSyncLock<Result>(pool: pg.Pool, work: () => Promise<Result>): Promise<Result> {
   const client = await pool.connect();
   try {
-    const { rows } = await client.query<{ taken: boolean }>(
-      "SELECT pg_try_advisory_lock(hashtextextended('billing-sync', 0)) AS taken",
-    );
+    const { rows } = await client.query<{ taken: boolean }>(`SELECT pg_try_advisory_lock(${LOCK}) AS taken`);
     if (rows[0]?.taken !== true)
       throw new ConflictError("sync_running", "Another comparison with Stripe is under way; wait for it to end.");
-    return await work();
+    const result = await work();
+    await client.query(`SELECT pg_advisory_unlock(${LOCK})`);
+    return result;
   } finally {
+    // Whatever else happened: a lock ends with its connection.
     client.release(true);
   }
 }

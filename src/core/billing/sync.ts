@@ -1,6 +1,7 @@
+import { z } from "zod";
 import type { StripeApi } from "../adapters/stripe/stripe-api.ts";
 import { readStripeNews } from "../adapters/stripe/stripe-event.ts";
-import { ConflictError, errorMessage, UpstreamError } from "../platform/errors.ts";
+import { ConflictError, errorMessage, OpenClawError, UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { enqueueJob } from "../platform/jobs.ts";
 import type { Log } from "../platform/log.ts";
@@ -72,6 +73,8 @@ export async function syncBilling(ctx: SyncContext, options: SyncOptions): Promi
       const found = subscriptions.map((body) => ({ id: String(body["id"]), body, readAt }));
       for (const { id } of found) seen.add(id);
       await applyFound(ctx, found, options);
+      // What was not looked at to its end is looked at again.
+      if (options.signal.aborted) return;
       last = next ?? subscriptions.map((body) => String(body["id"])).at(-1) ?? last;
       if (!options.dryRun && last !== undefined) await saveProgress(ctx.db, last);
       if (next === undefined) break;
@@ -151,6 +154,9 @@ async function applyFound(
   try {
     for (const item of await applyTogether(ctx, found, options)) options.onItem(item);
   } catch (error) {
+    // What isn't about one of them, such as a database that is away, ends the comparison.
+    const isOfItem = error instanceof OpenClawError || error instanceof z.ZodError;
+    if (options.signal.aborted || !isOfItem) throw error;
     const [first] = found;
     if (found.length > 1) for (const one of found) await applyFound(ctx, [one], options);
     else if (first !== undefined)

@@ -49,6 +49,7 @@ export interface BudgetStops {
 
 export interface BudgetWarnings {
   allowed: number;
+  claimedUntil: Date | null;
   id: Generated<number>;
   measure: "tokens" | "micro-usd";
   month: string;
@@ -336,6 +337,7 @@ export interface TelegramUpdates {
 
 export interface TenantBilling {
   blockedChargeId: string | null;
+  sellingUntil: Date | null;
   stripeCustomerId: string | null;
   tenantId: TenantId;
   updatedAt: Date;

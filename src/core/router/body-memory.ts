@@ -1,50 +1,71 @@
 import { Readable } from "node:stream";
-import { StringDecoder } from "node:string_decoder";
 
 /** A body as text, until somebody takes it, and the room that it counts for, until that is given back. */
-export type HeldBody = { bytes: number; takeText(): string; release(): void };
+export type HeldBody = { takeText(): string; release(): void };
 
 /** Why a body can't be taken. */
-export type BodyRefusal = "too-large" | "busy";
+export type BodyRefusal = "too-large" | "busy" | "not-utf-8";
 
-/**
- * Reads bodies whole, each `maxBytes` at most, and all that are held at once `totalBytes` at most, however many runtimes send
- * however much.
- */
-export function createBodyMemory({ maxBytes, totalBytes }: { maxBytes: number; totalBytes: number }) {
-  let held = 0;
+type Limits = {
+  /** Of one body, */
+  maxBytes: number;
+  /** of all that one owner has here at once, */
+  bytesEach: number;
+  /** and of all together. */
+  totalBytes: number;
+  /** In which a body has to arrive. */
+  patienceMs: number;
+};
+
+/** Reads bodies whole, and holds no more of them at once than `limits` say, however many runtimes send however much. */
+export function createBodyMemory(limits: Limits) {
+  const heldBy = new Map<string, number>();
+  let total = 0;
+
+  function hold(owner: string, bytes: number): void {
+    total += bytes;
+    const own = (heldBy.get(owner) ?? 0) + bytes;
+    if (own === 0) heldBy.delete(owner);
+    else heldBy.set(owner, own);
+  }
+
   return {
-    async read(stream: unknown): Promise<HeldBody | BodyRefusal> {
-      const decoder = new StringDecoder("utf8");
+    async read(owner: string, stream: unknown): Promise<HeldBody | BodyRefusal> {
+      if (!(stream instanceof Readable)) return { takeText: () => "", release: () => undefined };
+      // Strictly: what stands for bytes that are no text would be longer than they are.
+      const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+      const late = setTimeout(() => stream.destroy(new Error("the body took too long")), limits.patienceMs);
       let text = "";
       let bytes = 0;
-      let counted = 0;
       const release = () => {
-        held -= counted;
-        counted = 0;
+        hold(owner, -bytes);
+        bytes = 0;
       };
       try {
-        for await (const chunk of stream instanceof Readable ? (stream as AsyncIterable<Buffer>) : []) {
+        for await (const chunk of stream as AsyncIterable<Buffer>) {
           bytes += chunk.length;
-          counted += chunk.length;
-          held += chunk.length;
-          if (bytes > maxBytes || held > totalBytes) {
+          hold(owner, chunk.length);
+          const isTooLarge = bytes > limits.maxBytes;
+          if (isTooLarge || (heldBy.get(owner) ?? 0) > limits.bytesEach || total > limits.totalBytes) {
             release();
-            return bytes > maxBytes ? "too-large" : "busy";
+            return isTooLarge ? "too-large" : "busy";
           }
-          text += decoder.write(chunk);
+          text += decoder.decode(chunk, { stream: true });
         }
+        text += decoder.decode();
       } catch (error) {
         release();
+        if (error instanceof TypeError) return "not-utf-8";
         throw error;
+      } finally {
+        clearTimeout(late);
       }
-      text += decoder.end();
       const takeText = () => {
         const taken = text;
         text = "";
         return taken;
       };
-      return { bytes, takeText, release };
+      return { takeText, release };
     },
   };
 }

@@ -1,6 +1,6 @@
 import type { BotApi } from "../adapters/telegram/bot-api.ts";
 import { BotApiError } from "../adapters/telegram/bot-api.ts";
-import { type BudgetWarning, claimWarnings, releaseWarnings } from "../billing/billing.ts";
+import { type BudgetWarning, claimWarnings, markWarningsTold, releaseWarnings } from "../billing/billing.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
@@ -23,25 +23,27 @@ const MAX_AT_ONCE = 200;
 /** Tells subscribers and the operator how far budgets are used, once each. @returns how many warnings were told. */
 export async function tellBudgetWarnings(ctx: WarningContext, signal: AbortSignal): Promise<number> {
   const warnings = await claimWarnings(ctx.db, ctx.clock.now(), MAX_AT_ONCE);
+  const left = new Set(warnings);
   let told = 0;
-  for (const [index, warning] of warnings.entries()) {
-    if (signal.aborted) {
-      await releaseWarnings(
-        ctx.db,
-        warnings.slice(index).flatMap(({ ids }) => ids),
-      );
-      break;
+  try {
+    for (const warning of warnings) {
+      if (signal.aborted) break;
+      if (!(await tell(ctx, warning))) continue;
+      await markWarningsTold(ctx.db, warning.ids, ctx.clock.now());
+      left.delete(warning);
+      told += 1;
     }
-    if (await tell(ctx, warning)) told += 1;
+  } finally {
+    await releaseWarnings(
+      ctx.db,
+      [...left].flatMap(({ ids }) => ids),
+    );
   }
   return told;
 }
 
-async function tell(ctx: WarningContext, { ids, tenantId, percent, ...rest }: BudgetWarning): Promise<boolean> {
-  if (tenantId !== null && !(await tellSubscriber(ctx, tenantId, percent))) {
-    await releaseWarnings(ctx.db, ids);
-    return false;
-  }
+async function tell(ctx: WarningContext, { ids: _ids, tenantId, percent, ...rest }: BudgetWarning): Promise<boolean> {
+  if (tenantId !== null && !(await tellSubscriber(ctx, tenantId, percent))) return false;
   ctx.observe({ isFleet: tenantId === null, percent });
   if (tenantId === null) ctx.log.error({ percent, ...rest }, "the fleet's model budget runs out");
   else ctx.log.warn({ tenantId, percent, ...rest }, "a tenant's model budget runs out");

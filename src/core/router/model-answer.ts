@@ -24,11 +24,16 @@ export function writeAnswer(response: ServerResponse, passage: Passage, onComple
   });
 }
 
-/** Takes an answer that is looked at as a whole. */
+/** Longer than any error that a provider words. */
+const MAX_COLLECTED = 256 * 1024;
+
+/** Takes an answer that is looked at as a whole, as far as it is of a reasonable length. */
 export function collectInto(chunks: Buffer[]): Writable {
+  let size = 0;
   return new Writable({
     write(chunk: Buffer, _encoding, done) {
-      chunks.push(chunk);
+      size += chunk.length;
+      if (size <= MAX_COLLECTED) chunks.push(chunk);
       done();
     },
   });

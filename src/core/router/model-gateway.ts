@@ -51,7 +51,10 @@ type Call = Gateway & { api: ModelApi; provider: Provider };
 
 const TENANT = "modelTenantId";
 const MAX_BODY_BYTES = 32 * 1024 * 1024;
+/** No tenant may keep the others from being heard. */
+const BODIES_BYTES_EACH = 2 * MAX_BODY_BYTES;
 const MAX_BODIES_BYTES = 256 * 1024 * 1024;
+const BODY_PATIENCE_MS = 60_000;
 /** A reasoning model may think for long before its first byte, and between two of a stream. */
 const MODEL_SILENCE_MS = 15 * 60 * 1000;
 /** An answer's end waits so long for what it cost to be written down: the next call, which comes at once, finds the rest of the budget. */
@@ -70,7 +73,12 @@ export async function registerModelGateway(app: FastifyInstance, deps: ModelGate
     providers.anthropic = createProvider(anthropic, { "x-api-key": anthropic.apiKey });
   }
   if (openai !== undefined) providers.openai = createProvider(openai, { authorization: `Bearer ${openai.apiKey}` });
-  const memory = createBodyMemory({ maxBytes: MAX_BODY_BYTES, totalBytes: MAX_BODIES_BYTES });
+  const memory = createBodyMemory({
+    maxBytes: MAX_BODY_BYTES,
+    bytesEach: BODIES_BYTES_EACH,
+    totalBytes: MAX_BODIES_BYTES,
+    patienceMs: BODY_PATIENCE_MS,
+  });
 
   await app.register(async (scope) => {
     scope.addHook("onClose", async () => {
@@ -109,7 +117,7 @@ function mount(scope: FastifyInstance, gateway: Gateway, api: ModelApi, provider
 
 async function takeCall(call: Call, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (Number(request.headers["content-length"] ?? 0) > MAX_BODY_BYTES) return refuseBody(reply, call.api, "too-large");
-  const held = await call.memory.read(request.body);
+  const held = await call.memory.read(request.getDecorator<TenantId>(TENANT), request.body);
   if (typeof held === "string") return refuseBody(reply, call.api, held);
   try {
     return await makeCall(call, held, request, reply);
@@ -123,33 +131,37 @@ type Prepared = {
   model: string;
   price: ModelPrice;
   ceiling: Ceiling;
-  body: Readable;
-  bodyBytes: number;
+  body: OutgoingBody;
   seesUsage: boolean;
 };
+
+/** Gone once it is sent; `isSent` as soon as a connection has begun to take it. */
+type OutgoingBody = { bytes: number; stream: Readable; isSent(): boolean };
 
 /** @returns the model's name when it has no price. @throws UsageError. */
 function prepareCall({ deps, api }: Call, held: HeldBody): Prepared | string {
   const asked = readModelRequest(api, held.takeText());
   const price = deps.meter.findPrice(asked.model);
   if (price === undefined) return asked.model;
-  const bounds = boundRequest(asked, held.bytes, price);
-  const text = writeModelRequest(api, asked, bounds.outputTokensEach);
+  const text = writeModelRequest(api, asked, price.outputTokens);
+  const bounds = boundRequest(asked, Buffer.byteLength(text), price);
   return {
     model: asked.model,
     price,
     ceiling: ceilingOf(bounds, price),
-    body: once(text),
-    bodyBytes: Buffer.byteLength(text),
+    body: outgoing(text),
     seesUsage: wantsUsage(asked),
   };
 }
 
-/** Gone once it is sent. Undici takes anything that can be iterated over, which its types don't say. */
-function once(text: string): Readable {
-  return (function* () {
+function outgoing(text: string): OutgoingBody {
+  let isSent = false;
+  const chunks = (function* () {
+    isSent = true;
     yield text;
-  })() as unknown as Readable;
+  })();
+  // Undici takes anything that can be iterated over, which its types don't say.
+  return { bytes: Buffer.byteLength(text), stream: chunks as unknown as Readable, isSent: () => isSent };
 }
 
 /** Resolves when the answer has ended. */
@@ -166,7 +178,7 @@ async function makeCall(
     const message = `This service has no price for the model ${JSON.stringify(prepared)}`;
     return refuse(reply, api, 404, "model_not_found", message);
   }
-  const { model, ceiling, body, bodyBytes, seesUsage } = prepared;
+  const { model, ceiling, body, seesUsage } = prepared;
   const answer = await deps.meter.reserve({ tenantId: request.getDecorator<TenantId>(TENANT), model, ceiling });
   if (answer.kind === "refused") {
     deps.observe(answer.refusal.reason);
@@ -176,23 +188,24 @@ async function makeCall(
   const options = {
     method: "POST" as const,
     path: provider.prefix + api.route,
-    headers: { ...requestHeaders(request.headers), "content-length": String(bodyBytes), ...provider.keyHeaders },
-    body,
+    headers: { ...requestHeaders(request.headers), "content-length": String(body.bytes), ...provider.keyHeaders },
+    body: body.stream,
   };
-  return passOn({ ...call, seesUsage, settle, options, onBegin: held.release }, reply);
+  return passOn({ ...call, seesUsage, settle, options, isSent: body.isSent, onBegin: held.release }, reply);
 }
 
 type Exchange = Call & {
   seesUsage: boolean;
   settle: Settle;
   options: Dispatcher.RequestOptions;
+  isSent(): boolean;
   /** The provider has taken the request, and begins to answer. */
   onBegin(): void;
 };
 
 /** Makes the call and passes its answer on. However that ends, it is settled. */
 async function passOn(
-  { api, provider, seesUsage, settle, options, onBegin }: Exchange,
+  { api, provider, seesUsage, settle, options, isSent, onBegin }: Exchange,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
   const limits = limitCall(reply);
@@ -214,11 +227,12 @@ async function passOn(
       return writeAnswer(reply.raw, passing.passage, () => settle(passing.reader.end()));
     });
   } catch (cause) {
-    void settle(reader?.end() ?? (wasNeverSent(cause) ? { kind: "free" } : { kind: "unknown" }));
-    if (reader !== undefined) {
-      reply.raw.destroy();
-      return reply;
-    }
+    void settle(reader?.end() ?? (isSent() ? { kind: "unknown" } : { kind: "free" }));
+    if (reader !== undefined) reply.raw.destroy();
+    // Nobody is there any more to be told.
+    if (reply.raw.destroyed) return reply;
+    if (limits.signal.aborted)
+      return refuse(reply, api, 504, "model-too-slow", "The model took too long, and the call was ended");
     throw new UpstreamError("model-unreachable", `The model provider (${api.provider}) can't be reached`, {
       service: api.provider,
       retryable: true,
@@ -298,13 +312,6 @@ function limitCall(reply: FastifyReply): { signal: AbortSignal; end(): void } {
   return { signal: controller.signal, end: () => clearTimeout(timer) };
 }
 
-const BEFORE_SENDING = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|CERT_.+)$/;
-
-/** Whether no connection came about: otherwise nobody knows what the provider has received. */
-function wasNeverSent(error: unknown): boolean {
-  return error instanceof Error && "code" in error && BEFORE_SENDING.test(String(error.code));
-}
-
 function createProvider({ baseUrl }: ModelUpstream, keyHeaders: Record<string, string>): Provider {
   const base = new URL(baseUrl);
   // Some SDKs want `/v1` in the base URL and some don't, so operators write both.
@@ -354,9 +361,16 @@ function refusalStatus(reason: Refusal["reason"]): { status: number; code: strin
 
 function refuseBody(reply: FastifyReply, api: ModelApi, refusal: BodyRefusal): FastifyReply {
   const closing = reply.header("connection", "close");
-  return refusal === "too-large"
-    ? refuse(closing, api, 413, "too_large", `The request is larger than ${MAX_BODY_BYTES} bytes`)
-    : refuse(closing.header("retry-after", "1"), api, 503, "busy", "Too many large requests at once, try again");
+  switch (refusal) {
+    case "too-large":
+      return refuse(closing, api, 413, "too_large", `The request is larger than ${MAX_BODY_BYTES} bytes`);
+    case "not-utf-8":
+      return refuse(closing, api, 400, "invalid_request", "The body is not UTF-8");
+    case "busy":
+      return refuse(closing.header("retry-after", "1"), api, 503, "busy", "Too many large requests at once, try again");
+    default:
+      return assertNever(refusal);
+  }
 }
 
 function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, api: ModelApi): FastifyReply {

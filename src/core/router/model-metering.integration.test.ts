@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import test, { after, before, beforeEach } from "node:test";
 import { sql } from "kysely";
+import { request } from "undici";
 import {
   ALICE_KEY,
   MODEL,
@@ -103,7 +104,7 @@ test("of 50 calls at once, exactly those reach the model for which the budget ha
   const gate = Promise.withResolvers<void>();
   const { post, model, results } = await start(t, stage, { model: { beforeEvent: () => gate.promise } });
   const body = prompt("hello", { stream: true, max_tokens: 100 });
-  const each = Buffer.byteLength(JSON.stringify(body)) + 1_000 + 100;
+  const each = Buffer.byteLength(JSON.stringify(body)) + 4_000 + 100;
   await stage.allow(10 * each + each - 1);
   const replies = Promise.all(
     Array.from({ length: 50 }, async () => {
@@ -189,7 +190,7 @@ test("an answer that breaks off, or whose usage can't be read, counts as it was 
   t.after(() => upstream.close());
   const { post } = await start(t, stage, { upstreams: { anthropic: { baseUrl: upstream.url, apiKey: OPERATOR_KEY } } });
   const body = prompt("hello", { max_tokens: 50 });
-  const input = Buffer.byteLength(JSON.stringify(body)) + 1_000;
+  const input = Buffer.byteLength(JSON.stringify(body)) + 4_000;
   for (let nth = 0; nth < 5; nth += 1) {
     const reply = await post(stage.alice, "/v1/messages", body, { "x-api-key": ALICE_KEY });
     await reply.body.text().catch(() => undefined);
@@ -286,6 +287,21 @@ test("what tokens don't pay for, or what others left at the provider, is refused
       .statusCode,
     200,
   );
+});
+
+test("bytes that are no text are refused: what they are read as would be longer than they are", async (t) => {
+  const { url, model } = await start(t, stage);
+  const beginning = Buffer.from(
+    `{"model":"${MODEL}","max_tokens":10,"messages":[{"role":"user","content":[{"type":"image","source":{"data":"`,
+  );
+  const body = Buffer.concat([beginning, Buffer.alloc(10_000, 0xff), Buffer.from('"}}]}]}')]);
+  const { statusCode } = await request(`${url}/runtime/${stage.alice}/model/v1/messages`, {
+    method: "POST",
+    headers: { "x-api-key": ALICE_KEY, "content-type": "application/json" },
+    body,
+  });
+  assert.equal(statusCode, 400);
+  assert.equal(model.calls.length, 0);
 });
 
 test("an image counts by the piece, but only where the API takes one", async (t) => {

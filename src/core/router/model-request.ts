@@ -11,16 +11,16 @@ export type ModelRequest = {
   answers: number;
   images: number;
   documents: number;
-  /** Of the body: what stands in it for images and documents, which count by the piece. */
-  mediaBytes: number;
+  /** Of the body: what stands in it for images, which count by the piece. */
+  imageBytes: number;
 };
 
-type Sizes = { contextTokens: number; outputTokens: number; imageTokens: number; documentTokens: number };
+type Sizes = { contextTokens: number; outputTokens: number; imageTokens: number };
 
 /** For a caller that sets no limit: what the runtimes' own configuration asks for. */
 const DEFAULT_OUTPUT_TOKENS = 8_192;
-/** What a provider adds to a prompt by itself, such as how tools are to be called. */
-const OVERHEAD_TOKENS = 1_000;
+/** What a provider adds to a prompt by itself, such as how its kinds of tools are to be called. */
+const OVERHEAD_TOKENS = 4_000;
 const MAX_ANSWERS = 128;
 
 /**
@@ -43,6 +43,15 @@ const NOT_OFFERED: Record<ModelApi["provider"], readonly string[]> = {
   ],
 };
 const USUAL_SERVICE_TIERS = new Set<unknown>(["auto", "default", "standard_only"]);
+/** What a conversation by OpenAI's responses is made of here; others belong to tools of the provider, or refer to what it keeps. */
+const ITEMS = new Set<unknown>([
+  "message",
+  "reasoning",
+  "function_call",
+  "function_call_output",
+  "custom_tool_call",
+  "custom_tool_call_output",
+]);
 /** In the names of kinds of content that are no text. */
 const SENSED = /image|video|audio|file|document/;
 /** Tools that the caller carries out; all others are run, and charged for, by the provider. */
@@ -71,37 +80,44 @@ export function readModelRequest(api: ModelApi, text: string): ModelRequest {
     answers: api.route === "/v1/chat/completions" ? readCount(body, "n", MAX_ANSWERS) : 1,
     images: media.filter(({ kind }) => kind === "image").length,
     documents: media.filter(({ kind }) => kind === "document").length,
-    mediaBytes: media.reduce((sum, { bytes }) => sum + bytes, 0),
+    imageBytes: media.reduce((sum, { bytes }) => sum + bytes, 0),
   };
 }
 
 /**
- * The most tokens that a call can come to, and how long each answer may be. A token stands for a byte at least, whatever the
- * tokenizer, and a prompt is never longer than the model's context.
+ * The most tokens that a call can come to, with so many `bytes` sent. A token stands for a byte at least, whatever the
+ * tokenizer, and a prompt is never longer than the model's context: which is what a document or a recording is taken for, since
+ * what is in it can't be told from its size.
  */
 export function boundRequest(
   request: ModelRequest,
   bytes: number,
-  { contextTokens, outputTokens, imageTokens, documentTokens }: Sizes,
-): { inputTokens: number; outputTokens: number; outputTokensEach: number } {
-  const prompt =
-    bytes - request.mediaBytes + request.images * imageTokens + request.documents * documentTokens + OVERHEAD_TOKENS;
-  const outputTokensEach = Math.min(request.outputTokens ?? DEFAULT_OUTPUT_TOKENS, outputTokens);
+  { contextTokens, outputTokens, imageTokens }: Sizes,
+): { inputTokens: number; outputTokens: number } {
+  const prompt = Math.max(0, bytes - request.imageBytes) + request.images * imageTokens + OVERHEAD_TOKENS;
   return {
-    inputTokens: Math.min(prompt, contextTokens),
-    outputTokens: outputTokensEach * request.answers,
-    outputTokensEach,
+    inputTokens: request.documents > 0 ? contextTokens : Math.min(prompt, contextTokens),
+    outputTokens: limitOf(request, outputTokens) * request.answers,
   };
 }
 
-/** The body as it is sent on: with a limit on each answer, and with usage asked for. Written anew, so that it says one thing only. */
-export function writeModelRequest(api: ModelApi, { body }: ModelRequest, outputTokensEach: number): string {
+/** How long each answer may be. */
+function limitOf({ outputTokens }: ModelRequest, most: number): number {
+  return Math.min(outputTokens ?? DEFAULT_OUTPUT_TOKENS, most);
+}
+
+/**
+ * The body as it is sent on: with a limit on each answer, of `most` tokens, with usage asked for, and with nothing left behind
+ * at the provider. Written anew, so that it says one thing only.
+ */
+export function writeModelRequest(api: ModelApi, request: ModelRequest, most: number): string {
+  const { body } = request;
   const [preferred, ...others] = OUTPUT_FIELDS[api.route];
   const given = [preferred, ...others].filter((field) => isGiven(body[field]));
-  const limits = Object.fromEntries(
-    (given.length === 0 ? [preferred] : given).map((field) => [field, outputTokensEach]),
-  );
-  return JSON.stringify({ ...body, ...limits, ...usageWish(api, body) });
+  const limit = limitOf(request, most);
+  const limits = Object.fromEntries((given.length === 0 ? [preferred] : given).map((field) => [field, limit]));
+  const store = api.route === "/v1/responses" ? { store: false } : {};
+  return JSON.stringify({ ...body, ...limits, ...store, ...usageWish(api, body) });
 }
 
 /** Whether the caller wants to see the usage of a stream itself, for which OpenAI's chat completions have to be asked. */
@@ -122,8 +138,8 @@ function refuseWhatIsNotOffered({ provider }: ModelApi, body: Record<string, unk
     throw notOffered(`service_tier ${show(serviceTier)}`);
   if (Array.isArray(modalities) && modalities.some((one) => one !== "text"))
     throw notOffered(`modalities ${show(modalities)}`);
-  if (recordsIn(body["input"]).some((item) => item["type"] === "item_reference"))
-    throw notOffered("a reference to what is kept at the provider");
+  for (const { type } of recordsIn(body["input"]))
+    if (isGiven(type) && !ITEMS.has(type)) throw notOffered(`the item ${show(type)}`);
   // Compacting a conversation is a call within the call.
   const { edits } = isRecord(body["context_management"]) ? body["context_management"] : {};
   if (recordsIn(edits).some((edit) => String(edit["type"]).startsWith("compact"))) throw notOffered("compaction");
@@ -146,44 +162,48 @@ function readCount(body: Record<string, unknown>, field: string, max: number): n
   throw bad(`${field} must be a whole number from 1 on`);
 }
 
-/** The blocks in which an API takes images and documents; the same words elsewhere, as in what a tool is given, are text. */
+/**
+ * The blocks in which an API takes images and documents, those within others included; the same words elsewhere, as in what
+ * a tool is given, are text.
+ */
 function* contentBlocks(body: Record<string, unknown>): Generator<Record<string, unknown>> {
   for (const message of [...recordsIn(body["messages"]), ...recordsIn(body["input"])]) {
-    for (const block of [...recordsIn(message["content"]), ...recordsIn(message["output"])]) {
-      if (block["type"] === "tool_result") yield* recordsIn(block["content"]);
-      else yield block;
-    }
+    for (const part of [message["content"], message["output"]]) yield* blocksIn(part);
   }
 }
 
+function* blocksIn(part: unknown): Generator<Record<string, unknown>> {
+  for (const block of isRecord(part) ? [part] : recordsIn(part)) {
+    yield block;
+    yield* blocksIn(block["content"]);
+    if (isRecord(block["source"])) yield* blocksIn(block["source"]["content"]);
+  }
+}
+
+/** `bytes` are those that stand for an image; what isn't counted otherwise is text. */
 type Media = { kind: "image" | "document" | "text"; bytes: number };
 
+const TEXT: Media = { kind: "text", bytes: 0 };
+const DOCUMENT: Media = { kind: "document", bytes: 0 };
+
 function measureBlock(block: Record<string, unknown>): Media {
+  const parts = [block, block["source"], block["file"], block["image_url"]].filter(isRecord);
+  if (parts.some((part) => isGiven(part["file_id"]))) throw notOffered("a file kept at the provider");
   const source = isRecord(block["source"]) ? block["source"] : {};
-  if (isGiven(block["file_id"]) || isGiven(source["file_id"])) throw notOffered("a file kept at the provider");
   switch (block["type"]) {
     case "image":
       return { kind: "image", bytes: sizeOf(source["data"]) };
     case "image_url":
-    case "input_image": {
+    case "input_image":
+    case "computer_screenshot": {
       const image = block["image_url"];
       return { kind: "image", bytes: sizeOf(isRecord(image) ? image["url"] : image) };
     }
     case "document":
-      // One of text counts by its length.
-      return source["type"] === "text" || source["type"] === "content"
-        ? { kind: "text", bytes: 0 }
-        : { kind: "document", bytes: sizeOf(source["data"]) };
-    case "file":
-    case "input_file":
-    case "input_audio": {
-      const inner = [block["file"], block["input_audio"]].find(isRecord) ?? block;
-      if (isGiven(inner["file_id"])) throw notOffered("a file kept at the provider");
-      return { kind: "document", bytes: sizeOf(inner["file_data"] ?? inner["data"]) };
-    }
+      // What is text, or blocks, counts by its length.
+      return source["type"] === "text" || source["type"] === "content" ? TEXT : DOCUMENT;
     default:
-      // What is seen or heard comes to more than its bytes.
-      return { kind: SENSED.test(String(block["type"])) ? "document" : "text", bytes: 0 };
+      return SENSED.test(String(block["type"])) ? DOCUMENT : TEXT;
   }
 }
 

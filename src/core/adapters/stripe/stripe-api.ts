@@ -21,7 +21,7 @@ export type StripeApi = {
   listSubscriptions(after: string | undefined): Promise<SubscriptionPage>;
   /** A customer's checkouts, the newest first. */
   listCheckouts(customerId: string): Promise<StripeCheckout[]>;
-  createCheckout(checkout: NewCheckout, key: string): Promise<StripeCheckout>;
+  createCheckout(checkout: NewCheckout & { offer: string }, key: string): Promise<StripeCheckout>;
   /** Ends an open checkout, so that nobody pays by it any more. */
   expireCheckout(id: string): Promise<void>;
   /** @returns where the customer looks after subscription and cards, for a few minutes. */
@@ -42,7 +42,8 @@ export type StripeCheckout = {
   id: string;
   url: string | null;
   isOpen: boolean;
-  priceId: string | undefined;
+  /** What it was made with. */
+  offer: string | undefined;
   expiresAt: Date;
 };
 
@@ -145,8 +146,8 @@ function digest(key: string): string {
 }
 
 /** Where events and whoever looks at Stripe's pages find the tenant: Stripe hands a session's metadata on to nothing. */
-function checkoutParams(checkout: NewCheckout): Stripe.Checkout.SessionCreateParams {
-  const metadata = { tenant_id: checkout.tenantId, price_id: checkout.priceId };
+function checkoutParams(checkout: NewCheckout & { offer: string }): Stripe.Checkout.SessionCreateParams {
+  const metadata = { tenant_id: checkout.tenantId, offer: checkout.offer };
   const { trialEndsAt } = checkout;
   return {
     mode: "subscription",
@@ -168,8 +169,8 @@ function toCustomer({ id, metadata }: Stripe.Customer): StripeCustomer {
 }
 
 function toCheckout({ id, url, status, metadata, expires_at: expiresAt }: Stripe.Checkout.Session): StripeCheckout {
-  const priceId = metadata?.["price_id"];
-  return { id, url, isOpen: status === "open", priceId, expiresAt: new Date(expiresAt * 1_000) };
+  const offer = metadata?.["offer"];
+  return { id, url, isOpen: status === "open", offer, expiresAt: new Date(expiresAt * 1_000) };
 }
 
 function addressOf({ protocol, hostname, port }: URL): Stripe.StripeConfig {

@@ -39,14 +39,15 @@ export type Refusal =
   | { reason: "model-not-offered"; message: string }
   /** The kill switch. */
   | { reason: "stopped"; message: string }
-  | { reason: "fleet-budget"; message: string }
+  | { reason: "fleet-budget"; message: string; usedUp: boolean }
   /** `usedUp`: it isn't only this call, or others under way, that are too much. */
   | { reason: "tenant-budget"; message: string; measure: Measure; usedUp: boolean };
 
 export type Verdict = { kind: "reserved"; account: Account } | { kind: "refused"; refusal: Refusal };
 
 /** A call that may come to more than this part of a budget says nothing about the budget when it doesn't fit. */
-const ORDINARY_PART = 1 / 4;
+const ORDINARY_PART = 1 / 8;
+const ORDINARY_PART_OF_FLEET = 1 / 100;
 
 /**
  * Which of the wishes fit, taken in their order: each finds reserved what those before it were given. A pure function; its
@@ -94,25 +95,33 @@ function findRefusal(
   if (fleet.stoppedReason !== undefined)
     return { reason: "stopped", message: "Model calls are stopped by the operator at the moment." };
   const tokens = ceiling.inputTokens + ceiling.outputTokens;
-  const shortOfTokens = isShort(allowed.tokens, spent.tokens, reserved.tokens, tokens);
+  const shortOfTokens = findShortage(allowed.tokens, spent.tokens, reserved.tokens, tokens);
   if (shortOfTokens !== undefined) return tenantBudget("tokens", shortOfTokens);
-  const shortOfMoney = isShort(allowed.microUsd, spent.microUsd, reserved.microUsd, ceiling.costMicroUsd);
+  const shortOfMoney = findShortage(allowed.microUsd, spent.microUsd, reserved.microUsd, ceiling.costMicroUsd);
   if (shortOfMoney !== undefined) return tenantBudget("micro-usd", shortOfMoney);
   const { allowedMicroUsd, spentMicroUsd, reservedMicroUsd } = fleet;
-  if (isShort(allowedMicroUsd, spentMicroUsd, reservedMicroUsd, ceiling.costMicroUsd) !== undefined)
-    return { reason: "fleet-budget", message: "The service has spent what it may spend on models this month." };
-  return undefined;
+  const ofFleet = findShortage(
+    allowedMicroUsd,
+    spentMicroUsd,
+    reservedMicroUsd,
+    ceiling.costMicroUsd,
+    ORDINARY_PART_OF_FLEET,
+  );
+  if (ofFleet === undefined) return undefined;
+  const message = "What the service may spend on models this month has no room for this call.";
+  return { reason: "fleet-budget", message, ...ofFleet };
 }
 
 /** Undefined when it fits. */
-function isShort(
+function findShortage(
   allowed: number | null,
   spent: number,
   reserved: number,
   wanted: number,
+  ordinaryPart = ORDINARY_PART,
 ): { usedUp: boolean } | undefined {
   if (allowed === null || spent + reserved + wanted <= allowed) return undefined;
-  return { usedUp: spent >= allowed || (reserved === 0 && wanted <= allowed * ORDINARY_PART) };
+  return { usedUp: spent >= allowed || (reserved === 0 && wanted <= allowed * ordinaryPart) };
 }
 
 function tenantBudget(measure: Measure, { usedUp }: { usedUp: boolean }): Refusal {

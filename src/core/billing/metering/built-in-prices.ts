@@ -21,25 +21,14 @@ const openAiRates = (dollars: Dollars) => rates(dollars, { short: 1, hour: 1 });
 
 type Sizes = Pick<ModelPrice, "contextTokens" | "outputTokens" | "imageTokens">;
 
-/** About a hundred pages. */
-const DOCUMENT_TOKENS = 200_000;
-
 const CLAUDE_4: Sizes = { contextTokens: 200_000, outputTokens: 64_000, imageTokens: 1_700 };
 const CLAUDE_5: Sizes = { contextTokens: 1_000_000, outputTokens: 128_000, imageTokens: 5_000 };
 const GPT_4: Sizes = { contextTokens: 1_047_576, outputTokens: 32_768, imageTokens: 4_000 };
 const GPT_5: Sizes = { contextTokens: 400_000, outputTokens: 128_000, imageTokens: 4_000 };
 const GPT_5_LONG: Sizes = { contextTokens: 1_050_000, outputTokens: 128_000, imageTokens: 12_000 };
 
-const anthropic = (sizes: Sizes, dollars: Dollars): ModelPrice => ({
-  ...anthropicRates(dollars),
-  ...sizes,
-  documentTokens: DOCUMENT_TOKENS,
-});
-const openai = (sizes: Sizes, dollars: Dollars): ModelPrice => ({
-  ...openAiRates(dollars),
-  ...sizes,
-  documentTokens: DOCUMENT_TOKENS,
-});
+const anthropic = (sizes: Sizes, dollars: Dollars): ModelPrice => ({ ...anthropicRates(dollars), ...sizes });
+const openai = (sizes: Sizes, dollars: Dollars): ModelPrice => ({ ...openAiRates(dollars), ...sizes });
 
 /** As published by Anthropic (platform.claude.com, pricing) and OpenAI (developers.openai.com, models), 2026-11-22. */
 export const BUILT_IN_PRICES: Readonly<Record<string, ModelPrice>> = {

@@ -260,7 +260,11 @@ export async function insertWarnings(client: Client, warnings: readonly Warning[
   await client.query(
     `INSERT INTO budget_warnings (tenant_id, month, measure, percent, allowed, warned_at)
      SELECT item.*, $6::timestamptz
-     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[]) AS item ON CONFLICT DO NOTHING`,
+     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
+       AS item (tenant_id, month, measure, percent, allowed)
+     LEFT JOIN tenants ON tenants.id = item.tenant_id
+     WHERE item.tenant_id IS NULL OR tenants.id IS NOT NULL
+     ORDER BY item.tenant_id, item.month, item.measure, item.percent ON CONFLICT DO NOTHING`,
     [
       warnings.map(({ tenantId }) => tenantId),
       warnings.map(({ month }) => month),

@@ -116,8 +116,12 @@ test("money is a limit of its own, and so is the fleet's cap", async () => {
   const others = await Promise.all([newTenant(), newTenant({ budgetExempt: true }), newTenant()]);
   const reasons = await Promise.all(others.map((tenantId) => reasonOf(ask(meter, tenantId))));
   assert.deepEqual(reasons.sort(), ["fleet-budget", "reserved", "reserved"]);
-  const limits = await stage.db.selectFrom("spendingLimits").select("cappedUntil").executeTakeFirstOrThrow();
-  assert.deepEqual(limits.cappedUntil, new Date("2026-04-01T00:00:00Z"));
+  const capped = async () =>
+    (await stage.db.selectFrom("spendingLimits").select("cappedUntil").executeTakeFirstOrThrow()).cappedUntil;
+  assert.equal(await capped(), null, "calls under way may cost less than they might");
+  await sql`INSERT INTO fleet_usage_months VALUES ('2026-03', 1, 1, ${5 * ceiling.costMicroUsd})`.execute(stage.db);
+  assert.equal(await reasonOf(ask(meter, others[0] ?? assert.fail())), "fleet-budget");
+  assert.deepEqual(await capped(), new Date("2026-04-01T00:00:00Z"));
 });
 
 test("nothing is reserved for who may not run, for a model of another plan or without a price, or while all is stopped", async () => {
@@ -231,6 +235,20 @@ test("a dead daemon's calls are settled as they were reserved, a living one's on
   assert.equal(await countReservations(), 0);
 });
 
+test("a call that can't be settled holds up no other", async () => {
+  const tenantId = await newTenant();
+  const meter = openMeter();
+  const [poisoned, sound] = [await reserve(meter, tenantId), await reserve(meter, tenantId)];
+  const usage = { ...NO_USAGE, inputTokens: 5 };
+  const impossible = { ...usage, cacheWriteHourTokens: 9 };
+  await Promise.all([
+    meter.settle(poisoned, { kind: "measured", usage: impossible }),
+    meter.settle(sound, { kind: "measured", usage }),
+  ]);
+  assert.equal((await readMonths(tenantId))[0]?.tokens, 5);
+  assert.equal(await countReservations(), 1);
+});
+
 test("80, 90 and 100 % are each noted once, and again under another budget", async () => {
   const tenantId = await newTenant({ tokens: 10_000 });
   const meter = openMeter();
@@ -257,9 +275,12 @@ test("who is refused an ordinary call has used a budget up; one too large, or ot
   const most = await reserve(meter, tenantId, { inputTokens: 9_000, outputTokens: 0 });
   assert.equal(await reasonOf(ask(meter, tenantId, { inputTokens: 1_001, outputTokens: 0 })), "tenant-budget");
   assert.deepEqual(await readWarnings(), []);
-  await meter.settle(most, { kind: "measured", usage: { ...NO_USAGE, inputTokens: 7_900 } });
-  assert.equal(await reasonOf(ask(meter, tenantId, { inputTokens: 2_500, outputTokens: 0 })), "tenant-budget");
-  assert.deepEqual(await readWarnings(), [{ tenantId, measure: "tokens", percent: 100, allowed: 10_000 }]);
+  await meter.settle(most, { kind: "measured", usage: { ...NO_USAGE, inputTokens: 8_800 } });
+  assert.equal(await reasonOf(ask(meter, tenantId, { inputTokens: 1_250, outputTokens: 0 })), "tenant-budget");
+  assert.deepEqual(
+    (await readWarnings()).map(({ percent }) => percent),
+    [80, 100],
+  );
 });
 
 const smallUsage = fc.record({

@@ -173,7 +173,7 @@ async function noteRefusals(
   const now = clock.now();
   const warnings = verdicts.flatMap((verdict, index): store.Warning[] => {
     const refusal = verdict.kind === "refused" ? verdict.refusal : undefined;
-    if (refusal?.reason === "fleet-budget") {
+    if (refusal?.reason === "fleet-budget" && refusal.usedUp) {
       const allowed = fleet.allowedMicroUsd ?? 0;
       return [{ tenantId: null, month: store.utcMonthOf(now), measure: "micro-usd", percent: 100, allowed }];
     }
@@ -217,19 +217,44 @@ function assume({ id, inputTokens, outputTokens, costMicroUsd }: Ceiling & { id:
   return { id, usage: { ...NO_USAGE, inputTokens, outputTokens }, costMicroUsd, isAssumed: true };
 }
 
-async function settleAll(ctx: Pick<MeterContext, "pool" | "clock">, items: store.Settlement[]): Promise<boolean[]> {
-  const { ended, months } = await store.settleReservations(ctx.pool, items);
-  await noteSpending(ctx, months);
-  return items.map(({ id }) => ended.has(id));
+/** All in one statement, and if that fails each in one of its own, so that one at fault holds up no other. */
+async function settleAll(ctx: SettleContext, items: readonly store.Settlement[]): Promise<boolean[]> {
+  try {
+    const { ended, months } = await store.settleReservations(ctx.pool, items);
+    await noteSpending(ctx, months);
+    return items.map(({ id }) => ended.has(id));
+  } catch (error) {
+    if (items.length === 1) throw error;
+    const alone: boolean[] = [];
+    for (const item of items) alone.push(await settleAlone(ctx, item));
+    return alone;
+  }
 }
 
+async function settleAlone(ctx: SettleContext, item: store.Settlement): Promise<boolean> {
+  try {
+    return (await settleAll(ctx, [item]))[0] ?? false;
+  } catch (error) {
+    // It stays reserved, for an operator to look at.
+    ctx.log.error({ error, reservation: item.id }, "a model call can't be settled");
+    return false;
+  }
+}
+
+type SettleContext = Pick<MeterContext, "pool" | "clock" | "log">;
+
 /** Looks at the state and not at the step to it, so that what a crash keeps from being noted is noted the next time. */
-async function noteSpending(ctx: Pick<MeterContext, "pool" | "clock">, months: store.MonthState[]): Promise<void> {
+async function noteSpending(ctx: SettleContext, months: store.MonthState[]): Promise<void> {
   const warnings = months.flatMap((state) => [
     ...warningsOf(state, "tokens", state.tokens, state.allowedTokens),
     ...warningsOf(state, "micro-usd", state.microUsd, state.allowedMicroUsd),
   ]);
-  await noteWarnings(ctx.pool, warnings, ctx.clock.now());
+  try {
+    await noteWarnings(ctx.pool, warnings, ctx.clock.now());
+  } catch (error) {
+    // What was spent is written down, and must not be again.
+    ctx.log.warn({ error }, "how far budgets are used could not be noted, the next call does");
+  }
 }
 
 function warningsOf(
@@ -250,15 +275,13 @@ const LOST_AT_ONCE = 500;
  * Settles calls whose end nobody will tell, each as it was reserved and never at zero.
  * @returns how many.
  */
-export async function settleLostCalls(
-  ctx: Pick<MeterContext, "pool" | "clock" | "log">,
-  signal: AbortSignal,
-): Promise<number> {
+export async function settleLostCalls(ctx: SettleContext, signal: AbortSignal): Promise<number> {
   const wanted = { silentMs: DAEMON_SILENCE_MS, graceMs: SIGN_ON_MS, limit: LOST_AT_ONCE };
   for (let total = 0; ;) {
     const lost = await store.findLostReservations(ctx.pool, { now: ctx.clock.now(), ...wanted });
     if (lost.length === 0) return total;
     const settled = (await settleAll(ctx, lost.map(assume))).filter(Boolean).length;
+    if (settled === 0) return total;
     total += settled;
     ctx.log.warn({ calls: settled }, "model calls without a known end were settled as they were reserved");
     if (signal.aborted) return total;

@@ -34,7 +34,6 @@ test("a file adds models and replaces prices, in USD for a million tokens", asyn
       contextTokens: 32_000,
       outputTokens: 4_096,
       imageTokens: 12_000,
-      documentTokens: 200_000,
     });
     assert.equal(findPrice(table, "gpt-5")?.cacheRead, 100_000);
     assert.ok(findPrice(table, "claude-haiku-4-5"));

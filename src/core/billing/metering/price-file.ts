@@ -27,7 +27,6 @@ const fileSchema = z.record(
     contextTokens: tokens,
     outputTokens: tokens,
     imageTokens: tokens.default(12_000),
-    documentTokens: tokens.default(200_000),
     longPrompt: z.strictObject({ ...ratesSchema.shape, aboveTokens: tokens }).optional(),
   }),
 );
@@ -52,8 +51,8 @@ export async function readPriceTable(file: string | undefined): Promise<PriceTab
     throw new ConfigError("prices_invalid", problems);
   }
   const own = Object.entries(parsed.data).map(([model, price]): [string, ModelPrice] => {
-    const { contextTokens, outputTokens, imageTokens, documentTokens, longPrompt } = price;
-    const sizes = { contextTokens, outputTokens, imageTokens, documentTokens };
+    const { contextTokens, outputTokens, imageTokens, longPrompt } = price;
+    const sizes = { contextTokens, outputTokens, imageTokens };
     const long =
       longPrompt === undefined ? {} : { longPrompt: { aboveTokens: longPrompt.aboveTokens, ...ratesOf(longPrompt) } };
     return [model, { ...ratesOf(price), ...sizes, ...long }];

@@ -19,8 +19,6 @@ export type ModelPrice = Rates & {
   outputTokens: number;
   /** What one image can come to at most, in tokens. */
   imageTokens: number;
-  /** What one document or recording is taken for, in tokens. */
-  documentTokens: number;
   /** In force for the whole call once its prompt, caches included, is longer than `aboveTokens`. */
   longPrompt?: Rates & { aboveTokens: number };
 };

@@ -27,22 +27,35 @@ export type CostRow = {
   costMicroUsd: number;
 };
 
-/** A tenant's months of revenue; refunds stand with the currency of its payments. */
+/**
+ * Tenants' months of revenue. What was taken back stands in the month and the currency of the payment that it was of: the one
+ * that names the charge, else, for newer API versions name none, the tenant's nearest to it.
+ */
 const REVENUE = sql`
-  SELECT paid.tenant_id, tenants.tier, paid.utc_month, paid.currency, paid.payments, paid.gross_cents,
-    CASE WHEN paid.nth = 1 THEN coalesce(taken.cents, 0) ELSE 0 END::bigint AS taken_back_cents
+  SELECT tenant_id, tier, utc_month, currency, sum(payments)::bigint AS payments, sum(gross_cents)::bigint AS gross_cents,
+    sum(taken_back_cents)::bigint AS taken_back_cents
   FROM (
     SELECT tenant_id, to_char(paid_at AT TIME ZONE 'UTC', 'YYYY-MM') AS utc_month, coalesce(currency, 'unknown') AS currency,
-      count(*) AS payments, coalesce(sum(amount_cents), 0)::bigint AS gross_cents,
-      row_number() OVER (PARTITION BY tenant_id, to_char(paid_at AT TIME ZONE 'UTC', 'YYYY-MM') ORDER BY count(*) DESC) AS nth
-    FROM stripe_payments GROUP BY 1, 2, 3
-  ) AS paid
-  JOIN tenants ON tenants.id = paid.tenant_id
-  LEFT JOIN (
-    SELECT tenant_id, to_char(charged_at AT TIME ZONE 'UTC', 'YYYY-MM') AS utc_month,
-      sum(CASE WHEN dispute_lost_at IS NOT NULL THEN coalesce(amount_cents, 0) ELSE amount_refunded_cents END) AS cents
-    FROM stripe_charges GROUP BY 1, 2
-  ) AS taken USING (tenant_id, utc_month)`;
+      1 AS payments, coalesce(amount_cents, 0) AS gross_cents, 0 AS taken_back_cents
+    FROM stripe_payments
+    UNION ALL
+    SELECT charge.tenant_id,
+      to_char(coalesce(payment.paid_at, charged_at, refunded_at, dispute_lost_at) AT TIME ZONE 'UTC', 'YYYY-MM'),
+      coalesce(payment.currency, 'unknown'), 0, 0,
+      CASE WHEN dispute_lost_at IS NOT NULL THEN coalesce(charge.amount_cents, 0) ELSE amount_refunded_cents END
+    FROM stripe_charges AS charge
+    LEFT JOIN LATERAL (
+      SELECT paid_at, currency FROM stripe_payments AS one WHERE one.tenant_id = charge.tenant_id
+      ORDER BY one.invoice_id = charge.invoice_id OR one.charge_id = charge.id
+          OR one.payment_intent_id = charge.payment_intent_id DESC NULLS LAST,
+        one.amount_cents = charge.amount_cents DESC NULLS LAST,
+        abs(extract(epoch FROM one.paid_at - coalesce(charge.charged_at, one.paid_at)))
+      LIMIT 1
+    ) AS payment ON true
+    WHERE amount_refunded_cents > 0 OR dispute_lost_at IS NOT NULL
+  ) AS moved
+  JOIN tenants ON tenants.id = moved.tenant_id
+  WHERE utc_month IS NOT NULL GROUP BY tenant_id, tier, utc_month, currency`;
 
 /** @param month YYYY-MM, of UTC. */
 export async function readRevenue(db: Db, month: string): Promise<RevenueRow[]> {

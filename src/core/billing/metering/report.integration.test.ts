@@ -27,7 +27,9 @@ beforeEach(() => reset());
 
 async function reset(): Promise<void> {
   await stage.reset();
-  await sql`TRUNCATE usage_records, usage_reservations, usage_months, fleet_usage_months`.execute(stage.db);
+  await sql`TRUNCATE usage_records, usage_reservations, usage_months, fleet_usage_months, purged_revenue`.execute(
+    stage.db,
+  );
 }
 
 const usage = fc.record({
@@ -151,4 +153,18 @@ test("revenue counts what was paid and what was taken back of it, and stays when
     await tx.deleteFrom("tenants").where("id", "=", tenantId).execute();
   });
   assert.deepEqual(await readReport(stage.db, "2026-03"), report);
+});
+
+test("what was taken back stands in the month of its payment, though the charge was made in the month before", async () => {
+  const tenantId = await stage.newTenant();
+  const midnight = Date.parse("2026-04-01T00:00:00Z") / 1_000;
+  const common = { subscription: "sub_1", customer: "cus_1", created: midnight + 5 };
+  await stage.deliver(
+    subscriptionEvent({ id: "evt_1", type: "created", status: "active", tenantId, ...common }),
+    invoiceEvent({ id: "evt_2", type: "paid", tenantId, ...common }),
+    chargeEvent({ id: "evt_3", type: "refunded", customer: "cus_1", created: midnight + 60, charged: midnight - 2 }),
+  );
+  assert.deepEqual((await readReport(stage.db, "2026-03")).revenue, []);
+  const [april] = (await readReport(stage.db, "2026-04")).revenue;
+  assert.deepEqual([april?.payments, april?.netCents], [1, 0]);
 });
