@@ -120,6 +120,7 @@ CREATE TABLE message_days (
   tenant_id  uuid NOT NULL,
   day        date NOT NULL,
   messages   bigint NOT NULL,
+  last_at    timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, day)
 );
 

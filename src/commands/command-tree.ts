@@ -28,6 +28,8 @@ export const COMMANDS: Group = {
         provision: { description: "bring the tenant's runtime up", load: () => import("./tenant/provision.ts") },
         suspend: { description: "put the tenant to sleep until resumed", load: () => import("./tenant/suspend.ts") },
         resume: { description: "lift a suspension", load: () => import("./tenant/resume.ts") },
+        sleep: { description: "stop the runtime until the next message", load: () => import("./tenant/sleep.ts") },
+        wake: { description: "start a sleeping runtime", load: () => import("./tenant/wake.ts") },
         deprovision: {
           description: "remove the tenant's runtime and keys",
           load: () => import("./tenant/deprovision.ts"),

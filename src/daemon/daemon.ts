@@ -5,8 +5,9 @@ import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
-import { createPayLinks, type Meter } from "../core/billing/billing.ts";
+import { createPayLinks, findLastModelCalls, type Meter } from "../core/billing/billing.ts";
 import { type Context, createContext } from "../core/context.ts";
+import type { ActivityReader } from "../core/orchestrator/orchestrator.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
 import { createPool } from "../core/platform/db.ts";
@@ -17,6 +18,7 @@ import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
 import { readVersion } from "../core/platform/version.ts";
+import { type CallLog, createCallLog, findLastTraffic } from "../core/router/activity.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
 import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
@@ -63,6 +65,7 @@ type Parts = {
   web?: FastifyInstance;
   gateway?: FastifyInstance;
   meter?: Meter;
+  calls?: CallLog;
   router?: Router;
   jobs?: JobRunner;
   isSignedOn: boolean;
@@ -130,7 +133,8 @@ async function openGateway(daemon: Daemon): Promise<string> {
   const { id, ctx, metrics, migrationsFolder, parts } = daemon;
   const { internalListen, metricsToken } = ctx.config.http;
   const auth = openRuntimeAuth(ctx);
-  const botApi = openBotApiGateway(ctx, auth);
+  parts.calls = createCallLog(ctx);
+  const botApi = openBotApiGateway(ctx, auth, parts.calls);
   const app = createServer(ctx.log, botApi);
   app.addHook("onClose", () => botApi.close());
   app.server.requestTimeout = UPLOAD_MS;
@@ -196,7 +200,7 @@ async function startWorker(daemon: Daemon): Promise<void> {
     rateLimitPerMinute: router.rateLimitPerMinute,
   });
   parts.jobs = startJobs(
-    { ...ctx, readFleet, payLinks, retentionDays: tenancy.retentionDays },
+    { ...ctx, readFleet, payLinks, lastActivity, retentionDays: tenancy.retentionDays },
     openPool(daemon, 12),
     metrics,
   );
@@ -204,6 +208,16 @@ async function startWorker(daemon: Daemon): Promise<void> {
   await beat(daemon);
   ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
 }
+
+/** What a runtime was sent, what it said, what it asked models: whichever came last. */
+const lastActivity: ActivityReader = async (db, tenantIds) => {
+  const last = new Map(await findLastTraffic(db, tenantIds));
+  for (const [tenantId, at] of await findLastModelCalls(db, tenantIds)) {
+    const known = last.get(tenantId);
+    if (known === undefined || known < at) last.set(tenantId, at);
+  }
+  return last;
+};
 
 /** A pool apart, so that what uses it can't be starved by the rest. */
 function openPool({ ctx, parts }: Daemon, max: number, queryTimeoutMs?: number): pg.Pool {
@@ -238,6 +252,7 @@ async function beat({ id, ctx, roles, gatewayUrl, parts }: Daemon): Promise<void
     const workerIds = parts.jobs?.workerIds() ?? [];
     await heartbeat(ctx.pool, { id, roles, version, host: hostname(), pid: process.pid, workerIds, gatewayUrl });
     parts.isSignedOn = true;
+    await parts.calls?.flush();
     if (!roles.includes("worker")) return;
     const freed = await unlockJobsOfDeadDaemons(ctx.pool);
     if (freed.length > 0) ctx.log.warn({ workers: freed }, "took over the jobs of a daemon that died");

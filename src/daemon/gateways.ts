@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import { createMeter, type Meter, readPriceTable } from "../core/billing/billing.ts";
 import type { Context } from "../core/context.ts";
+import type { CallLog } from "../core/router/activity.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
 import { findCredential } from "../core/orchestrator/orchestrator.ts";
 import {
@@ -26,7 +27,7 @@ export function openRuntimeAuth(ctx: Context): RuntimeAuth {
 }
 
 /** The Bot API for runtimes. */
-export function openBotApiGateway(ctx: Context, auth: RuntimeAuth): BotApiGateway {
+export function openBotApiGateway(ctx: Context, auth: RuntimeAuth, calls: CallLog): BotApiGateway {
   const token = ctx.secrets.telegramBotToken;
   const chats = createChatLookup(ctx);
   return createBotApiGateway({
@@ -34,7 +35,10 @@ export function openBotApiGateway(ctx: Context, auth: RuntimeAuth): BotApiGatewa
     clock: ctx.clock,
     log: ctx.log,
     telegram: token === undefined ? undefined : { apiRoot: ctx.config.telegram.apiRoot, token },
-    tenantChat: (tenantId) => chats.submit(tenantId),
+    tenantChat(tenantId) {
+      calls.note(tenantId);
+      return chats.submit(tenantId);
+    },
     ownsId: (tenantId, kind, id) => ownsId(ctx.db, tenantId, { kind, id }),
     rememberIds: createIdMemory(ctx),
     pacer: ctx.pacer,

@@ -47,7 +47,11 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
   return {
     ctx,
     start: () =>
-      (jobs = startJobs({ ...ctx, readFleet, payLinks: async () => undefined, retentionDays: 30 }, pool, metrics)),
+      (jobs = startJobs(
+        { ...ctx, readFleet, payLinks: async () => undefined, lastActivity: async () => new Map(), retentionDays: 30 },
+        pool,
+        metrics,
+      )),
     async stop() {
       await jobs?.stop();
       await pool.end();

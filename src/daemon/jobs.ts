@@ -11,7 +11,13 @@ import {
   sweepEntitlement,
 } from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
-import { convergeTenant, purgeTenant, sweepPurges, sweepRuntimes } from "../core/orchestrator/orchestrator.ts";
+import {
+  convergeTenant,
+  purgeTenant,
+  sweepIdle,
+  sweepPurges,
+  sweepRuntimes,
+} from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts";
 import type { Db } from "../core/platform/db.ts";
 import type { TenantId } from "../core/platform/ids.ts";
@@ -58,6 +64,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       await settleLostCalls(ctx, signal);
       await tellBudgetWarnings({ ...ctx, observe: metrics.models.warned }, signal);
     },
+    "sweep.idle": () => sweepIdle({ ...ctx, idleMinutes: ctx.config.tenancy.idleMinutes }),
     "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
@@ -84,6 +91,7 @@ const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.entitlement": "* * * * *",
   "sweep.trials": "*/10 * * * *",
   "sweep.usage": "* * * * *",
+  "sweep.idle": "* * * * *",
   "sweep.runtimes": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };

@@ -47,7 +47,7 @@ export {
 export { createPayLinks, type PayLinks } from "./pay-links.ts";
 export { readReport, type Report } from "./metering/report.ts";
 export { keepRevenueOf } from "./metering/report-store.ts";
-export { listPriceTables, listUsageMonths, readModelUse } from "./metering/usage-report.ts";
+export { findLastModelCalls, listPriceTables, listUsageMonths, readModelUse } from "./metering/usage-report.ts";
 export type { TokenUsage } from "./metering/usage.ts";
 export { type BudgetWarning, claimWarnings, markWarningsTold, releaseWarnings } from "./metering/warnings.ts";
 export { billingAsJson } from "./store.ts";

@@ -9,10 +9,10 @@ import {
   enqueueConverge,
   findTenantById,
   lockTenant,
-  setHibernated,
   type Tenant,
   type TenantsContext,
 } from "../tenants/tenants.ts";
+import { type ActivityReader, QUIET_MS, wakeTenant } from "./hibernation.ts";
 import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
@@ -23,6 +23,7 @@ export type OrchestratorContext = TenantsContext & {
   runtimes: RuntimeDriver;
   fleet: FleetSettings;
   retentionDays: number;
+  lastActivity: ActivityReader;
 };
 
 const MAX_ATTEMPTS = 10;
@@ -48,8 +49,9 @@ export async function convergeTenant(ctx: OrchestratorContext, tenantId: TenantI
 async function convergeTo(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
   switch (tenant.status) {
     case "provisioning":
-    case "active":
       return bringUp(ctx, tenant, signal);
+    case "active":
+      return tenant.hibernatedAt === null ? bringUp(ctx, tenant, signal) : hibernate(ctx, tenant, tenant.hibernatedAt);
     case "suspended":
     case "pending":
       return putToSleep(ctx, tenant);
@@ -89,7 +91,6 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
 async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
   await ctx.db.transaction().execute(async (tx) => {
     const current = await lockTenant(tx, tenant.id);
-    if (current.hibernatedAt !== null) await setHibernated(tx, tenant.id, null);
     // Suspended or removed meanwhile: the job of that change has the last word.
     if (current.status !== "provisioning") return;
     await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "active", reason: "the runtime is healthy" });
@@ -101,6 +102,15 @@ async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string):
     const current = await lockTenant(tx, tenant.id);
     if (current.status === "provisioning") await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "pending", reason });
   });
+}
+
+/** Stops the runtime unless something reached it while it was decided: then it stays up. */
+async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date): Promise<void> {
+  const quietMs = ctx.clock.now().getTime() - since.getTime();
+  if (quietMs < QUIET_MS) return enqueueConverge(ctx.db, tenant.id, { delayMs: QUIET_MS - quietMs });
+  const last = (await ctx.lastActivity(ctx.db, [tenant.id])).get(tenant.id);
+  if (last !== undefined && last >= since) return wakeTenant(ctx, tenant.id);
+  await putToSleep(ctx, tenant);
 }
 
 async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -115,7 +125,7 @@ async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<voi
     attempts: 0,
     observedAt: ctx.clock.now(),
   });
-  if (tenant.hibernatedAt === null) await setHibernated(ctx.db, tenant.id, ctx.clock.now());
+  if (tenant.hibernatedAt === null) await store.noteAsleep(ctx.db, tenant.id, ctx.clock.now());
 }
 
 async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {

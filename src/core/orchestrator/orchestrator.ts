@@ -6,6 +6,7 @@ import { computeSpec } from "./spec.ts";
 import * as store from "./store.ts";
 
 export { convergeTenant, type OrchestratorContext } from "./converge.ts";
+export { type ActivityReader, sleepTenant, sweepIdle, wakeTenant } from "./hibernation.ts";
 export { deprovisionTenant, provisionTenant, restoreTenant, resumeTenant, suspendTenant } from "./lifecycle.ts";
 export { purgeTenant, requestPurge, sweepPurges } from "./purge.ts";
 export type { FleetSettings } from "./spec.ts";
@@ -51,6 +52,7 @@ function follows(ctx: OrchestratorContext, tenant: TenantRow, runtime: Observed 
     case "suspended":
       return runtime === undefined || runtime.state === "asleep" || runtime.state === "absent";
     case "active":
+      if (tenant.hibernatedAt !== null) return runtime?.state === "asleep";
       return runtime?.state === "running" && runtime.specHash === computeSpec(tenant, ctx.fleet).hash;
     case "provisioning":
     case "deprovisioning":

@@ -42,6 +42,48 @@ export async function recordFailure(
   return row.attempts;
 }
 
+/** Has the router hold what comes for the runtime from now on. */
+export async function hideRuntime(db: Db, tenantId: TenantId): Promise<void> {
+  await db.updateTable("runtimes").set({ address: null }).where("tenantId", "=", tenantId).execute();
+}
+
+/** Notes since when a tenant that may not run sleeps. One that is active again by now is to be awake. */
+export async function noteAsleep(db: Db, tenantId: TenantId, at: Date): Promise<void> {
+  await db
+    .updateTable("tenants")
+    .set({ hibernatedAt: at })
+    .where("id", "=", tenantId)
+    .where("status", "in", ["pending", "suspended"])
+    .execute();
+}
+
+/** @returns whether it was asleep, or about to be. */
+export async function endHibernation(db: Db, tenantId: TenantId): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("tenants")
+    .set({ hibernatedAt: null })
+    .where("id", "=", tenantId)
+    .where("status", "=", "active")
+    .where("hibernatedAt", "is not", null)
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
+}
+
+/** Tenants of the tier that sleeps whose runtimes have been up since `before`. */
+export async function listSettled(db: Db, before: Date): Promise<TenantId[]> {
+  const rows = await db
+    .selectFrom("tenants")
+    .innerJoin("runtimes", "runtimes.tenantId", "tenants.id")
+    .select("tenants.id")
+    .where("tenants.status", "=", "active")
+    .where("tenants.tier", "=", "basic")
+    .where("tenants.hibernatedAt", "is", null)
+    .where("runtimes.state", "=", "running")
+    .where("runtimes.healthyAt", "<=", before)
+    .execute();
+  return rows.map(({ id }) => id);
+}
+
 export async function deleteRuntime(db: Db, tenantId: TenantId): Promise<void> {
   await db.deleteFrom("runtimes").where("tenantId", "=", tenantId).execute();
 }

@@ -55,6 +55,7 @@ export async function setUpOrchestrator(t: TestContext, db: Db): Promise<Bench> 
     runtimes: driver,
     fleet: FLEET,
     retentionDays: 30,
+    lastActivity: async () => new Map(),
   };
 
   const converge = (id: TenantId, own = ctx): Promise<void> => convergeTenant(own, id, untilStopped);

@@ -16,6 +16,8 @@ export type JobPayloads = {
   "sweep.trials": Record<string, never>;
   /** Settle model calls whose end nobody will tell, and say whose budget runs out. */
   "sweep.usage": Record<string, never>;
+  /** Put to sleep what idles. */
+  "sweep.idle": Record<string, never>;
   /** Compare what runs with what should, and have each difference mended. */
   "sweep.runtimes": Record<string, never>;
   /** Forget what is past its keeping time. */

@@ -159,6 +159,7 @@ export interface LinkTokens {
 
 export interface MessageDays {
   day: Timestamp;
+  lastAt: Date;
   messages: number;
   tenantId: TenantId;
 }
@@ -184,6 +185,11 @@ export interface RouterShards {
   expiresAt: Date | null;
   owner: DaemonId | null;
   shard: number;
+}
+
+export interface RuntimeCalls {
+  at: Date;
+  tenantId: TenantId;
 }
 
 export interface RuntimeCredentials {
@@ -446,6 +452,7 @@ export interface DB {
   priceTables: PriceTables;
   purgedRevenue: PurgedRevenue;
   routerShards: RouterShards;
+  runtimeCalls: RuntimeCalls;
   runtimeCredentials: RuntimeCredentials;
   runtimes: Runtimes;
   spendingLimits: SpendingLimits;

@@ -198,10 +198,10 @@ export async function finishUpdates(
         SELECT seq, bot_id, update_id, lane, tenant_id, body, coalesce(reason, 'unknown'), accepted_at, finished_at
         FROM done WHERE outcome = 'dead'
       ), counted AS (
-        INSERT INTO message_days AS so_far (tenant_id, day, messages)
-        SELECT tenants.id, (accepted_at AT TIME ZONE time_zone)::date, count(*)
+        INSERT INTO message_days AS so_far (tenant_id, day, messages, last_at)
+        SELECT tenants.id, (accepted_at AT TIME ZONE time_zone)::date, count(*), $2
         FROM done JOIN tenants ON tenants.id = done.tenant_id WHERE outcome = 'delivered' GROUP BY 1, 2 ORDER BY 1, 2
-        ON CONFLICT (tenant_id, day) DO UPDATE SET messages = so_far.messages + excluded.messages
+        ON CONFLICT (tenant_id, day) DO UPDATE SET messages = so_far.messages + excluded.messages, last_at = excluded.last_at
       ), heard AS (
         DELETE FROM telegram_closed_chats AS closed USING done
         WHERE closed.chat_id = done.lane AND closed.closed_at < done.accepted_at

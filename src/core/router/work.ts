@@ -5,7 +5,8 @@ import { assertNever } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Batcher } from "../platform/batcher.ts";
 import type { Log } from "../platform/log.ts";
-import { consumeLink, enqueueConverge, type TenantsContext } from "../tenants/tenants.ts";
+import { wakeTenant } from "../orchestrator/orchestrator.ts";
+import { consumeLink, type TenantsContext } from "../tenants/tenants.ts";
 import { type AnswerTopic, decide, isSpoken, isStale, type Verdict } from "./decision.ts";
 import type { Delivery } from "./delivery.ts";
 import { createProbes } from "./probes.ts";
@@ -194,8 +195,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     if (now - (wokenAt.get(tenant.id) ?? 0) < WAKE_PERIOD_MS) return;
     if (wokenAt.size > SECRET_CACHE_SIZE) wokenAt.clear();
     wokenAt.set(tenant.id, now);
-    // A runtime that keeps failing is left its backoff.
-    await enqueueConverge(ctx.db, tenant.id, { keepsTime: true });
+    await wakeTenant(ctx, tenant.id);
     if (tenant.telegramChatId === null) return;
     // Nobody waits for it, and nothing hangs on it.
     ctx.botApi

@@ -36,8 +36,8 @@ export async function changeStatus(ctx: TenantsContext, tenantId: TenantId, chan
     provisioningDeadline: change.to === "provisioning" ? addMs(now, PROVISIONING_DEADLINE_MS) : null,
     purgeAfter: change.to === "deleted" ? addMs(now, change.retentionDays * DAY_MS) : null,
     ...(change.to === "deprovisioning" || change.to === "deleted" ? {} : { provisionWhenDeleted: false }),
-    // A suspended runtime is put to sleep by the job below, which records when it really sleeps.
-    ...(change.to === "deleted" || change.to === "provisioning" ? { hibernatedAt: null } : {}),
+    // A suspended runtime is put to sleep by the job below, which records when it really sleeps; whoever is active again is to be awake (F54).
+    ...(change.to === "suspended" || change.to === "deprovisioning" ? {} : { hibernatedAt: null }),
   });
   await writeAudit(ctx.db, {
     at: now,

@@ -217,8 +217,8 @@ export async function findPurgedAt(db: Db, reference: string): Promise<Date | un
   return store.findPurgedAt(db, reference);
 }
 
-/** Remembers when the runtime went to sleep, or (null) that it is awake. */
-export async function setHibernated(db: Db, tenantId: TenantId, at: Date | null): Promise<void> {
+/** Remembers since when the runtime is meant to sleep. */
+export async function setHibernated(db: Db, tenantId: TenantId, at: Date): Promise<void> {
   await store.update(db, tenantId, { hibernatedAt: at });
 }
 
