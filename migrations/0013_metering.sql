@@ -123,6 +123,12 @@ CREATE TABLE message_days (
   last_at    timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, day)
 );
+-- Up to when finished updates are counted there: counting each as it is delivered would cost as much as delivering it.
+CREATE TABLE message_counting (
+  singleton      boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  counted_until  timestamptz NOT NULL
+);
+INSERT INTO message_counting (counted_until) VALUES (now() - interval '2 days');
 
 -- What purged tenants had paid: a month's report must not change afterwards.
 CREATE TABLE purged_revenue (

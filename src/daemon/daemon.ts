@@ -12,13 +12,14 @@ import type { Config, Secrets } from "../core/platform/config.ts";
 import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
 import { createPool } from "../core/platform/db.ts";
 import { ConfigError } from "../core/platform/errors.ts";
-import type { DaemonId } from "../core/platform/ids.ts";
+import type { DaemonId, TenantId } from "../core/platform/ids.ts";
 import type { Log } from "../core/platform/log.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
 import { readVersion } from "../core/platform/version.ts";
-import { type CallLog, createCallLog, findLastTraffic } from "../core/router/activity.ts";
+import { type CallLog, createCallLog, findLastCalls } from "../core/router/activity.ts";
+import { findLastDeliveries } from "../core/router/message-count.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
 import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
@@ -211,10 +212,12 @@ async function startWorker(daemon: Daemon): Promise<void> {
 
 /** What a runtime was sent, what it said, what it asked models: whichever came last. */
 const lastActivity: ActivityReader = async (db, tenantIds) => {
-  const last = new Map(await findLastTraffic(db, tenantIds));
-  for (const [tenantId, at] of await findLastModelCalls(db, tenantIds)) {
-    const known = last.get(tenantId);
-    if (known === undefined || known < at) last.set(tenantId, at);
+  const last = new Map<TenantId, Date>();
+  for (const find of [findLastDeliveries, findLastCalls, findLastModelCalls]) {
+    for (const [tenantId, at] of await find(db, tenantIds)) {
+      const known = last.get(tenantId);
+      if (known === undefined || known < at) last.set(tenantId, at);
+    }
   }
   return last;
 };

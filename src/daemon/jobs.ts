@@ -26,6 +26,7 @@ import type { Log } from "../core/platform/log.ts";
 import { endsWithin, pause } from "../core/platform/pause.ts";
 import { forgetDeadLettersOf, pruneDeadLetters } from "../core/router/dead-letters.ts";
 import { tellBudgetWarnings } from "../core/router/budget-warnings.ts";
+import { countDeliveries } from "../core/router/message-count.ts";
 import { pruneNotices } from "../core/router/notices.ts";
 import { pruneInbox, pruneKnownIds } from "../core/router/router.ts";
 import { warnOfTrialEnds } from "../core/router/trial-warnings.ts";
@@ -61,6 +62,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
     "sweep.trials": (_payload, signal) => warnOfTrialEnds(ctx, signal),
     "sweep.usage": async (_payload, signal) => {
+      await countDeliveries(ctx, signal);
       await settleLostCalls(ctx, signal);
       await tellBudgetWarnings({ ...ctx, observe: metrics.models.warned }, signal);
     },

@@ -157,6 +157,11 @@ export interface LinkTokens {
   tokenHash: Buffer;
 }
 
+export interface MessageCounting {
+  countedUntil: Date;
+  singleton: Generated<boolean>;
+}
+
 export interface MessageDays {
   day: Timestamp;
   lastAt: Date;
@@ -448,6 +453,7 @@ export interface DB {
   "graphileWorker.PrivateTasks": GraphileWorkerPrivateTasks;
   idempotencyKeys: IdempotencyKeys;
   linkTokens: LinkTokens;
+  messageCounting: MessageCounting;
   messageDays: MessageDays;
   priceTables: PriceTables;
   purgedRevenue: PurgedRevenue;

@@ -26,12 +26,9 @@ export function createCallLog({ db, clock }: { db: Db; clock: Clock }): CallLog 
   };
 }
 
-/** When each of the tenants last had an update delivered, or its runtime called the Bot API; who never did is missing. */
-export async function findLastTraffic(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, Date>> {
+/** When each of the tenants' runtimes last called; who never did is missing. */
+export async function findLastCalls(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, Date>> {
   const { rows } = await sql<{ tenantId: TenantId; at: Date }>`
-    SELECT tenant_id, max(at) AS at FROM (
-      SELECT tenant_id, last_at AS at FROM message_days WHERE tenant_id = ANY (${tenantIds}::uuid[])
-      UNION ALL SELECT tenant_id, at FROM runtime_calls WHERE tenant_id = ANY (${tenantIds}::uuid[])
-    ) AS traffic GROUP BY tenant_id`.execute(db);
+    SELECT tenant_id, at FROM runtime_calls WHERE tenant_id = ANY (${tenantIds}::uuid[])`.execute(db);
   return new Map(rows.map(({ tenantId, at }) => [tenantId, at]));
 }

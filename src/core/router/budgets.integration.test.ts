@@ -4,7 +4,7 @@ import { createBotApi } from "../adapters/telegram/bot-api.ts";
 import { setTenantBudget, stopModels } from "../billing/billing.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { tellBudgetWarnings } from "./budget-warnings.ts";
-import { countMessages } from "./message-count.ts";
+import { countDeliveries, countMessages, findLastDeliveries } from "./message-count.ts";
 import { buttonTap, message, setUp, startRuntime } from "./test-setup.ts";
 
 const HOUR_MS = 3_600_000;
@@ -92,6 +92,7 @@ test("messages that reach a runtime are counted by the day where its person live
   const tenantId = await stage.addTenant(7, runtime.url);
   await stage.db.updateTable("tenants").set({ timeZone: "Asia/Tokyo" }).where("id", "=", tenantId).execute();
   const { acceptor } = await stage.route();
+  await stage.db.updateTable("messageCounting").set({ countedUntil: stage.clock.now() }).execute();
   // 22:00 in Tokyo on the 20th.
   stage.clock.advance(3 * HOUR_MS);
   for (const id of [1, 2, 3]) await acceptor.accept(message(id, 7));
@@ -100,7 +101,14 @@ test("messages that reach a runtime are counted by the day where its person live
   await stage.untilOutcome(4, "ignored");
   assert.deepEqual(await countMessages(stage, tenantId, MONTH), { today: 3, month: 3 });
   stage.clock.advance(3 * HOUR_MS);
+  await Promise.all([countDeliveries(stage, signal), countDeliveries(stage, signal)]);
+  assert.deepEqual(await countMessages(stage, tenantId, MONTH), { today: 0, month: 3 });
   await acceptor.accept(message(5, 7));
   await stage.untilOutcome(5, "delivered");
+  assert.deepEqual(await countMessages(stage, tenantId, MONTH), { today: 1, month: 4 });
+  assert.deepEqual((await findLastDeliveries(stage.db, [tenantId])).get(tenantId), stage.clock.now());
+  stage.clock.advance(HOUR_MS);
+  await countDeliveries(stage, signal);
+  await countDeliveries(stage, signal);
   assert.deepEqual(await countMessages(stage, tenantId, MONTH), { today: 1, month: 4 });
 });

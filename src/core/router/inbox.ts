@@ -171,7 +171,7 @@ function toEntry(row: Record<string, unknown>): Entry {
 
 /**
  * Finishes updates in one commit, each only while `owner` still holds its shard under the epoch it was taken with: the
- * fence. What was delivered is counted by its tenant's day, dead ones are copied to the dead letters in the same statement, and chats heard from are no longer closed. One
+ * fence. Dead ones are copied to the dead letters in the same statement, and chats heard from are no longer closed. One
  * that is finished already stays as it is.
  * @returns for each item whether the fence let it pass.
  */
@@ -197,11 +197,6 @@ export async function finishUpdates(
         INSERT INTO telegram_dead_letters (seq, bot_id, update_id, lane, tenant_id, body, reason, accepted_at, died_at)
         SELECT seq, bot_id, update_id, lane, tenant_id, body, coalesce(reason, 'unknown'), accepted_at, finished_at
         FROM done WHERE outcome = 'dead'
-      ), counted AS (
-        INSERT INTO message_days AS so_far (tenant_id, day, messages, last_at)
-        SELECT tenants.id, (accepted_at AT TIME ZONE time_zone)::date, count(*), $2
-        FROM done JOIN tenants ON tenants.id = done.tenant_id WHERE outcome = 'delivered' GROUP BY 1, 2 ORDER BY 1, 2
-        ON CONFLICT (tenant_id, day) DO UPDATE SET messages = so_far.messages + excluded.messages, last_at = excluded.last_at
       ), heard AS (
         DELETE FROM telegram_closed_chats AS closed USING done
         WHERE closed.chat_id = done.lane AND closed.closed_at < done.accepted_at
