@@ -62,6 +62,10 @@ test("a second subscription is exit 5; a replaced customer is said aside (F59)",
   assert.match(stderr, /Stripe has no customer cus_of_live_mode; .* is linked to cus_/);
   server.pay(/cs_[A-Za-z0-9_]+/.exec(stdout)?.[0] ?? assert.fail());
   assert.match(expectCode(await openclaw("billing", "checkout", slug), 5).stderr, /has a subscription already/);
+  expectCode(await openclaw("billing", "sync"), 0);
+  assert.match(expectCode(await openclaw("billing", "show", slug), 0).stdout, /subscription +sub_\S+, active/);
+  const shown = documentOf(expectCode(await openclaw("billing", "show", slug, "--json"), 0));
+  assert.deepEqual(shown["tenant"], slug);
 });
 
 test("a comparison with Stripe repairs, says what it did, and is repeated without effect", async (t) => {

@@ -17,6 +17,8 @@ function take(request: IncomingMessage, response: ServerResponse): void {
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
   request.on("end", () => {
+    // Whoever sent it went away in the middle.
+    if (chunks.length === 0) return void response.writeHead(400).end();
     const { update_id: updateId, message } = JSON.parse(Buffer.concat(chunks).toString());
     // The clock is the machine's, the same in every process.
     writeSync(file, `${message.chat.id} ${updateId} ${process.hrtime.bigint() / 1_000n}\n`);

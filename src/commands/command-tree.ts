@@ -52,6 +52,7 @@ export const COMMANDS: Group = {
           description: "a page on which a subscription and its cards are looked after",
           load: () => import("./billing/portal.ts"),
         },
+        show: { description: "what a tenant pays, and how that stands", load: () => import("./billing/show.ts") },
         sync: { description: "compare with Stripe, and repair what differs", load: () => import("./billing/sync.ts") },
         budget: {
           description: "what tenants may spend on models",

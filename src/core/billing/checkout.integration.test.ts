@@ -4,11 +4,10 @@ import { request } from "undici";
 import { createStripeApi } from "../adapters/stripe/stripe-api.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { getTenant } from "../tenants/tenants.ts";
-import { startStripeServer } from "../testing/fakes/stripe-server.ts";
 import { findBilling, openCheckout, openPortal } from "./billing.ts";
+import { SECRET_KEY, startShop } from "./shop-test-setup.ts";
 import { openBillingStage } from "./test-setup.ts";
 
-const SECRET_KEY = "sk_test_operator";
 const PRICES = { basic: "price_basic", plus: "price_plus" };
 const PAGES = { prices: PRICES, successUrl: "https://example.com/thanks", cancelUrl: "https://example.com/back" };
 
@@ -20,12 +19,7 @@ after(() => stage[Symbol.asyncDispose]());
 beforeEach(() => stage.reset());
 
 async function openShop(t: TestContext) {
-  const server = await startStripeServer({ secretKey: SECRET_KEY, clock: stage.clock });
-  t.after(() => server.close());
-  server.addPrice("price_basic", 2_000);
-  server.addPrice("price_plus", 5_000);
-  const stripe = createStripeApi({ secretKey: SECRET_KEY, apiBase: server.url });
-  const ctx = { ...stage.context(), stripe };
+  const { server, ctx } = await startShop(t, stage);
   const checkout = async (id: TenantId, more: { tier?: "basic" | "plus" } = {}) =>
     openCheckout(ctx, await getTenant(stage.db, id), { ...PAGES, ...more });
   const portal = async (id: TenantId) => openPortal(ctx, await getTenant(stage.db, id), "https://example.com/back");

@@ -1,11 +1,9 @@
 import assert from "node:assert/strict";
 import test, { after, before, beforeEach, type TestContext } from "node:test";
-import { createStripeApi } from "../adapters/stripe/stripe-api.ts";
-import { startStripeServer } from "../testing/fakes/stripe-server.ts";
 import { createPayLinks } from "./billing.ts";
+import { startShop } from "./shop-test-setup.ts";
 import { openBillingStage } from "./test-setup.ts";
 
-const SECRET_KEY = "sk_test_operator";
 const SIGNUP = "https://example.com/signup";
 
 let stage: Awaited<ReturnType<typeof openBillingStage>>;
@@ -16,10 +14,7 @@ after(() => stage[Symbol.asyncDispose]());
 beforeEach(() => stage.reset());
 
 async function openShop(t: TestContext) {
-  const server = await startStripeServer({ secretKey: SECRET_KEY, clock: stage.clock });
-  t.after(() => server.close());
-  server.addPrice("price_basic", 2_000);
-  const stripe = createStripeApi({ secretKey: SECRET_KEY, apiBase: server.url });
+  const { server, stripe } = await startShop(t, stage);
   const common = { ...stage.context(), signupUrl: SIGNUP, publicUrl: undefined };
   return { server, common, links: createPayLinks({ ...common, stripe }) };
 }

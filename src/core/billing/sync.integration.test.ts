@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
 import test, { after, before, beforeEach, type TestContext } from "node:test";
-import { createStripeApi } from "../adapters/stripe/stripe-api.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { changeStatus, getTenant } from "../tenants/tenants.ts";
 import { chargeEvent } from "../testing/fakes/stripe-charge-events.ts";
-import { startStripeServer } from "../testing/fakes/stripe-server.ts";
 import { findEntitlement, syncBilling, type SyncItem, syncTenants } from "./billing.ts";
+import { startShop } from "./shop-test-setup.ts";
 import { withSyncLock } from "./sync-store.ts";
 import { openBillingStage } from "./test-setup.ts";
-
-const SECRET_KEY = "sk_test_operator";
 
 let stage: Awaited<ReturnType<typeof openBillingStage>>;
 before(async () => {
@@ -22,11 +19,7 @@ beforeEach(async () => {
 });
 
 async function openShop(t: TestContext) {
-  const server = await startStripeServer({ secretKey: SECRET_KEY, clock: stage.clock });
-  t.after(() => server.close());
-  server.addPrice("price_basic", 2_000);
-  server.addPrice("price_plus", 5_000);
-  const stripe = createStripeApi({ secretKey: SECRET_KEY, apiBase: server.url });
+  const { server, ctx } = await startShop(t, stage);
   /** Somebody subscribed, and Stripe's events never arrived. */
   const subscribe = async (price = "price_basic") => {
     const tenantId = await stage.newTenant();
@@ -39,7 +32,6 @@ async function openShop(t: TestContext) {
     const signal = new AbortController().signal;
     return { items, dryRun: false, restart: false, signal, onItem: (item: SyncItem) => void items.push(item), ...more };
   };
-  const ctx = { ...stage.context(), stripe, pool: stage.pool };
   const sync = async (more: Parameters<typeof options>[0] = {}) => {
     const all = options(more);
     // Nothing that was read in the same millisecond is older.
