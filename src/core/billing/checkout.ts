@@ -6,7 +6,7 @@ import { ConfigError, ConflictError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Tenant } from "../tenants/tenants.ts";
 import { findBilling } from "./account.ts";
-import { ensureCustomer, findCustomer, type LinkedCustomer, type SalesContext } from "./customer.ts";
+import { ensureCustomer, findCustomer, type LinkedCustomer, minuteOf, type SalesContext } from "./customer.ts";
 
 export type Prices = { basic: string | undefined; plus: string | undefined };
 
@@ -45,19 +45,15 @@ export async function openCheckout(ctx: SalesContext, tenant: Tenant, options: C
       `Tenant ${tenant.slug} is exempt from billing; end that first: openclaw tenant update ${tenant.slug} --no-billing-exempt`,
     );
   }
-  const customer = await ensureCustomer(ctx, tenant);
-  const { trialEndsAt } = tenant;
-  const isLongEnough = trialEndsAt !== null && trialEndsAt > addMs(ctx.clock.now(), SHORTEST_TRIAL_MS);
-  const { successUrl, cancelUrl } = options;
-  const wanted = {
-    tenantId: tenant.id,
-    customerId: customer.id,
-    priceId,
-    successUrl,
-    cancelUrl,
-    trialEndsAt: isLongEnough ? trialEndsAt : undefined,
-  };
-  return whileSelling(ctx, tenant.id, async () => ({ ...(await findOrMake(ctx, tenant, wanted)), customer }));
+  return whileSelling(ctx, tenant.id, async () => {
+    const customer = await ensureCustomer(ctx, tenant);
+    const { trialEndsAt } = tenant;
+    const isLongEnough = trialEndsAt !== null && trialEndsAt > addMs(ctx.clock.now(), SHORTEST_TRIAL_MS);
+    const { successUrl, cancelUrl } = options;
+    const page = { priceId, successUrl, cancelUrl, trialEndsAt: isLongEnough ? trialEndsAt : undefined };
+    const checkout = await findOrMake(ctx, tenant, { tenantId: tenant.id, customerId: customer.id, ...page });
+    return { ...checkout, customer };
+  });
 }
 
 async function findOrMake(
@@ -73,8 +69,7 @@ async function findOrMake(
   const open = checkouts.find((one) => one.isOpen && one.offer === offer && one.expiresAt > soon);
   if (open !== undefined && open.url !== null) return { url: open.url, expiresAt: open.expiresAt };
   for (const { id, isOpen } of checkouts) if (isOpen) await ctx.stripe.expireCheckout(id);
-  // Whoever does this again after a crash has seen the same checkouts, and gets the one that was made.
-  const key = JSON.stringify(["checkout", offer, checkouts[0]?.id ?? "first"]);
+  const key = JSON.stringify(["checkout", offer, checkouts[0]?.id ?? "first", minuteOf(ctx.clock.now())]);
   const { url, expiresAt } = await ctx.stripe.createCheckout({ ...wanted, offer }, key);
   if (url === null) throw new Error("Stripe made a checkout without an address");
   return { url, expiresAt };
@@ -103,13 +98,20 @@ async function whileSelling<Result>(
 
 async function claimSale({ db, clock }: SalesContext, tenantId: TenantId): Promise<boolean> {
   const now = clock.now();
-  const { numUpdatedRows } = await db
-    .updateTable("tenantBilling")
-    .set({ sellingUntil: addMs(now, SELLING_MS) })
-    .where("tenantId", "=", tenantId)
-    .where((eb) => eb.or([eb("sellingUntil", "is", null), eb("sellingUntil", "<=", now)]))
+  const claimed = await db
+    .insertInto("tenantBilling")
+    .values({ tenantId, sellingUntil: addMs(now, SELLING_MS), updatedAt: now })
+    .onConflict((conflict) =>
+      conflict
+        .column("tenantId")
+        .doUpdateSet({ sellingUntil: addMs(now, SELLING_MS) })
+        .where((eb) =>
+          eb.or([eb("tenantBilling.sellingUntil", "is", null), eb("tenantBilling.sellingUntil", "<=", now)]),
+        ),
+    )
+    .returning("tenantId")
     .executeTakeFirst();
-  return numUpdatedRows === 1n;
+  return claimed !== undefined;
 }
 
 /**

@@ -23,8 +23,8 @@ export async function findCustomer(
 }
 
 /**
- * The tenant's customer in Stripe, found or made, and linked. Of many callers at once all get the same one. An id of another
- * account or mode, or of a deleted customer, is replaced (F59).
+ * The tenant's customer in Stripe, found or made, and linked; one caller at a time for each tenant. An id of another account or
+ * mode, or of a deleted customer, is replaced (F59).
  */
 export async function ensureCustomer(ctx: SalesContext, tenant: Tenant): Promise<LinkedCustomer> {
   const { linked, exists } = await findCustomer(ctx, tenant.id);
@@ -32,7 +32,7 @@ export async function ensureCustomer(ctx: SalesContext, tenant: Tenant): Promise
   const { email, displayName: name } = tenant;
   const known = (await ctx.stripe.findCustomers(email)).find(({ tenantId }) => tenantId === tenant.id);
   // With what it replaces as part of the key, one that was deleted is not given again.
-  const key = JSON.stringify(["customer", tenant.id, linked ?? "first", email, name]);
+  const key = JSON.stringify(["customer", tenant.id, linked ?? "first", email, name, minuteOf(ctx.clock.now())]);
   const { id } = known ?? (await ctx.stripe.createCustomer({ tenantId: tenant.id, email, name }, key));
   return linkCustomer(ctx, tenant.id, { id, replaced: linked });
 }
@@ -63,4 +63,9 @@ async function linkCustomer(ctx: SalesContext, tenantId: TenantId, customer: Lin
     await enqueueJob(tx, "stripe.project", {}, { key: "stripe.project" });
     return customer;
   });
+}
+
+/** As part of a key: Stripe gives the same answer to the same key for a day, be it that it failed. */
+export function minuteOf(now: Date): number {
+  return Math.floor(now.getTime() / 60_000);
 }
