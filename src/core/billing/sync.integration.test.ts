@@ -142,6 +142,14 @@ test("pages are read one after the other; one that was broken off goes on after 
   assert.deepEqual(await stage.db.selectFrom("billingSyncs").selectAll().execute(), []);
 });
 
+test("a comparison that was broken off with another account's key begins anew (F59)", async (t) => {
+  const { subscribe, sync } = await openShop(t);
+  await subscribe();
+  const elsewhere = { startedAt: stage.clock.now(), afterId: "sub_of_another_account" };
+  await stage.db.insertInto("billingSyncs").values(elsewhere).execute();
+  assert.deepEqual(results(await sync()), ["repaired"]);
+});
+
 test("Stripe's 429 is waited out", async (t) => {
   const { server, subscribe, sync } = await openShop(t);
   await subscribe();

@@ -94,7 +94,9 @@ export async function syncTenants(
   for (const { tenantId, subscriptions, customers } of await listStripeIds(ctx.db, tenantIds)) {
     const ids = new Set(subscriptions);
     for (const customer of customers) {
-      const listed = await patiently(ctx, options.signal, "customer", () => ctx.stripe.listSubscriptionsOf(customer));
+      const listed = await patiently(ctx, options.signal, "subscription", () =>
+        ctx.stripe.listSubscriptionsOf(customer),
+      );
       for (const { id } of listed) ids.add(id);
     }
     for (const id of ids) await syncOne(ctx, { id, tenantId }, options);
@@ -103,8 +105,17 @@ export async function syncTenants(
 
 async function readPage(ctx: SyncContext, after: string | undefined, signal: AbortSignal) {
   const readAt = ctx.clock.now();
-  const page = await patiently(ctx, signal, "subscription", () => ctx.stripe.listSubscriptions(after));
-  return { subscriptions: page.subscriptions, next: page.last, readAt };
+  const read = async (from: string | undefined) =>
+    patiently(ctx, signal, "subscription", () => ctx.stripe.listSubscriptions(from));
+  try {
+    const page = await read(after);
+    return { subscriptions: page.subscriptions, next: page.last, readAt };
+  } catch (error) {
+    // A place in the list of another account or mode: this one's is read from its beginning.
+    if (after === undefined || !(error instanceof UpstreamError) || error.code !== "stripe-refused") throw error;
+    const page = await read(undefined);
+    return { subscriptions: page.subscriptions, next: page.last, readAt };
+  }
 }
 
 async function syncOne(

@@ -101,8 +101,14 @@ export function createStripeApi({ secretKey, apiBase }: { secretKey: string; api
       }),
     listSubscriptionsOf: (customer) =>
       ask("list a customer's subscriptions", async () => {
-        const { data } = await stripe.subscriptions.list({ customer, status: "all", limit: PAGE });
-        return data.map(({ id, status }) => ({ id, status }));
+        try {
+          const { data } = await stripe.subscriptions.list({ customer, status: "all", limit: PAGE });
+          return data.map(({ id, status }) => ({ id, status }));
+        } catch (error) {
+          // Nobody that Stripe doesn't know has any.
+          if (error instanceof Stripe.errors.StripeError && error.code === "resource_missing") return [];
+          throw error;
+        }
       }),
     listSubscriptions: (after) =>
       ask("list subscriptions", async () => {
@@ -191,24 +197,25 @@ function explain(error: unknown, what: string): UpstreamError {
       cause: error,
     });
   }
-  const { code, message, isKeyAtFault } = reasonOf(error);
-  return new UpstreamError(code, message, { service: "stripe", retryable: !isKeyAtFault });
+  const { code, message, isOurs } = reasonOf(error);
+  return new UpstreamError(code, message, { service: "stripe", retryable: !isOurs });
 }
 
-function reasonOf(error: Stripe.errors.StripeError): { code: string; message: string; isKeyAtFault: boolean } {
+/** `isOurs`: asking again, as it is, would be refused again. */
+function reasonOf(error: Stripe.errors.StripeError): { code: string; message: string; isOurs: boolean } {
   if (
     error instanceof Stripe.errors.StripeAuthenticationError ||
     error instanceof Stripe.errors.StripePermissionError
   ) {
     const message = "Stripe refuses the key in STRIPE_SECRET_KEY: it is wrong, was revoked, or may not read this";
-    return { code: "stripe-key-refused", message, isKeyAtFault: true };
+    return { code: "stripe-key-refused", message, isOurs: true };
   }
   if (error instanceof Stripe.errors.StripeRateLimitError)
-    return { code: "stripe-busy", message: "Stripe asks for fewer requests", isKeyAtFault: false };
+    return { code: "stripe-busy", message: "Stripe asks for fewer requests", isOurs: false };
   if (error instanceof Stripe.errors.StripeConnectionError)
-    return { code: "stripe-unreachable", message: "Stripe can't be reached", isKeyAtFault: false };
+    return { code: "stripe-unreachable", message: "Stripe can't be reached", isOurs: false };
   // What it says of a request of ours, such as a price that isn't there, holds no secret.
   if (error instanceof Stripe.errors.StripeInvalidRequestError)
-    return { code: "stripe-refused", message: `Stripe refuses the request: ${error.message}`, isKeyAtFault: false };
-  return { code: "stripe-failed", message: `Stripe answered with status ${error.statusCode}`, isKeyAtFault: false };
+    return { code: "stripe-refused", message: `Stripe refuses the request: ${error.message}`, isOurs: true };
+  return { code: "stripe-failed", message: `Stripe answered with status ${error.statusCode}`, isOurs: false };
 }
