@@ -26,6 +26,7 @@ import type { Log } from "../core/platform/log.ts";
 import { endsWithin, pause } from "../core/platform/pause.ts";
 import { forgetDeadLettersOf, pruneDeadLetters } from "../core/router/dead-letters.ts";
 import { tellBudgetWarnings } from "../core/router/budget-warnings.ts";
+import { forgetTrafficOf } from "../core/router/activity.ts";
 import { countDeliveries } from "../core/router/message-count.ts";
 import { pruneNotices } from "../core/router/notices.ts";
 import { pruneInbox, pruneKnownIds } from "../core/router/router.ts";
@@ -61,8 +62,8 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       ),
     "sweep.entitlement": (_payload, signal) => sweepEntitlement(ctx, signal),
     "sweep.trials": (_payload, signal) => warnOfTrialEnds(ctx, signal),
+    "sweep.messages": (_payload, signal) => countDeliveries(ctx, signal),
     "sweep.usage": async (_payload, signal) => {
-      await countDeliveries(ctx, signal);
       await settleLostCalls(ctx, signal);
       await tellBudgetWarnings({ ...ctx, observe: metrics.models.warned }, signal);
     },
@@ -86,12 +87,14 @@ async function forget(db: Db, tenantId: TenantId): Promise<void> {
   await keepRevenueOf(db, tenantId);
   await forgetEventsOf(db, tenantId);
   await forgetDeadLettersOf(db, tenantId);
+  await forgetTrafficOf(db, tenantId);
 }
 
 /** One firing of each a minute, whatever the number of daemons (F84). */
 const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.entitlement": "* * * * *",
   "sweep.trials": "*/10 * * * *",
+  "sweep.messages": "* * * * *",
   "sweep.usage": "* * * * *",
   "sweep.idle": "* * * * *",
   "sweep.runtimes": "* * * * *",

@@ -17,7 +17,7 @@ export function command(): Command {
         const { id } = await getTenant(store.db, reference);
         const tenant = await sleepTenant(store, id, reason);
         if (json) return printJson(tenantDocument(tenant));
-        say(`${tenant.slug} goes to sleep; the next message wakes it.`);
+        say(`${tenant.slug} goes to sleep once it is quiet; the next message wakes it.`);
       }),
     );
 }

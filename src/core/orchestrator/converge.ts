@@ -12,7 +12,7 @@ import {
   type Tenant,
   type TenantsContext,
 } from "../tenants/tenants.ts";
-import { type ActivityReader, QUIET_MS, wakeTenant } from "./hibernation.ts";
+import { type ActivityReader, QUIET_MS, REST_MS, wakeTenant } from "./hibernation.ts";
 import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
@@ -104,12 +104,14 @@ async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string):
   });
 }
 
-/** Stops the runtime unless something reached it while it was decided: then it stays up. */
+/** Stops the runtime unless something reached it, or it did something, since it was decided: then it stays up. */
 async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date): Promise<void> {
   const quietMs = ctx.clock.now().getTime() - since.getTime();
   if (quietMs < QUIET_MS) return enqueueConverge(ctx.db, tenant.id, { delayMs: QUIET_MS - quietMs });
   const last = (await ctx.lastActivity(ctx.db, [tenant.id])).get(tenant.id);
   if (last !== undefined && last >= since) return wakeTenant(ctx, tenant.id);
+  const restMs = last === undefined ? 0 : last.getTime() + REST_MS - ctx.clock.now().getTime();
+  if (restMs > 0) return enqueueConverge(ctx.db, tenant.id, { delayMs: restMs });
   await putToSleep(ctx, tenant);
 }
 

@@ -66,6 +66,31 @@ test("an update that was under way when it was decided keeps the runtime up: non
   assert.deepEqual(await state(), AWAKE);
 });
 
+test("what it took in just before is not cut off: it is stopped a minute after its last sign of life, or stays up", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const { ctx, id, activity, state, converge } = await openStage(bench);
+  activity.set(id, bench.clock.now());
+  bench.clock.advance(5_000);
+  await sleepTenant(ctx, id, "test");
+  bench.clock.advance(54_999);
+  await converge();
+  assert.equal((await state()).runs, "running");
+  bench.clock.advance(1);
+  await converge();
+  assert.deepEqual(await state(), ASLEEP);
+
+  await wakeTenant(ctx, id);
+  await bench.settle(id, converge);
+  activity.set(id, bench.clock.now());
+  bench.clock.advance(5_000);
+  await sleepTenant(ctx, id, "test");
+  bench.clock.advance(30_000);
+  activity.set(id, bench.clock.now());
+  bench.clock.advance(30_000);
+  await bench.settle(id, converge);
+  assert.deepEqual(await state(), AWAKE);
+});
+
 test("a message that comes while it is being decided has it stay up", async (t) => {
   const bench = await setUpOrchestrator(t, database.db);
   const { ctx, id, state, settle } = await openStage(bench);

@@ -11,6 +11,8 @@ export type ActivityReader = (db: Db, tenantIds: readonly TenantId[]) => Promise
 
 /** From the decision to sleep until it is done: longer than a delivery that was under way may take. */
 export const QUIET_MS = 20_000;
+/** After the last sign of life: what a runtime has taken in, it works on in steps that are not far apart. */
+export const REST_MS = 60_000;
 const MINUTE_MS = 60_000;
 
 /**

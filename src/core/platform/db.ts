@@ -60,6 +60,11 @@ export function isUniqueViolation(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code === "23505";
 }
 
+/** Whether PostgreSQL refuses what a statement says, and would again: classes 22 (data) and 23 (constraints). */
+export function isDataRefused(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^2[23]/.test(error.code ?? "");
+}
+
 /**
  * For statements prepared by name, which Kysely has none of. `work` gets a connection inside a transaction that commits when it
  * resolves; `first` is a statement without parameters that is sent with its begin, in one round trip.

@@ -14,7 +14,9 @@ export type JobPayloads = {
   "sweep.entitlement": Record<string, never>;
   /** Tell subscribers whose trial is about to end. */
   "sweep.trials": Record<string, never>;
-  /** Count deliveries, settle model calls whose end nobody will tell, and say whose budget runs out. */
+  /** Count what was delivered. */
+  "sweep.messages": Record<string, never>;
+  /** Settle model calls whose end nobody will tell, and say whose budget runs out. */
   "sweep.usage": Record<string, never>;
   /** Put to sleep what idles. */
   "sweep.idle": Record<string, never>;

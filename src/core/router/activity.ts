@@ -32,3 +32,9 @@ export async function findLastCalls(db: Db, tenantIds: readonly TenantId[]): Pro
     SELECT tenant_id, at FROM runtime_calls WHERE tenant_id = ANY (${tenantIds}::uuid[])`.execute(db);
   return new Map(rows.map(({ tenantId, at }) => [tenantId, at]));
 }
+
+/** Forgets when somebody wrote, and when the runtime called. */
+export async function forgetTrafficOf(db: Db, tenantId: TenantId): Promise<void> {
+  await db.deleteFrom("messageDays").where("tenantId", "=", tenantId).execute();
+  await db.deleteFrom("runtimeCalls").where("tenantId", "=", tenantId).execute();
+}

@@ -28,10 +28,10 @@ beforeEach(async () => {
     capped_until = NULL, stopped_at = NULL, stopped_reason = NULL`.execute(stage.db);
 });
 
-function openMeter(daemonId = randomUUID() as DaemonId): Meter {
+function openMeter(daemonId = randomUUID() as DaemonId, log = silent): Meter {
   const { pool, clock } = stage;
   const modelsByTier = { basic: [MODEL, "unpriced"], plus: [MODEL, "claude-sonnet-4-5"] };
-  return createMeter({ pool, clock, log: silent, daemonId, prices, modelsByTier });
+  return createMeter({ pool, clock, log, daemonId, prices, modelsByTier });
 }
 
 /** One that runs. */
@@ -247,6 +247,22 @@ test("a call that can't be settled holds up no other", async () => {
   ]);
   assert.equal((await readMonths(tenantId))[0]?.tokens, 5);
   assert.equal(await countReservations(), 1);
+});
+
+test("calls that end while nothing can be written are settled when it can, as they were counted", async () => {
+  const tenantId = await newTenant();
+  const lines: string[] = [];
+  const meter = openMeter(randomUUID() as DaemonId, createLog("warn", { write: (line) => void lines.push(line) }));
+  const calls = await Promise.all([reserve(meter, tenantId), reserve(meter, tenantId), reserve(meter, tenantId)]);
+  await sql`ALTER TABLE usage_months RENAME TO elsewhere`.execute(stage.db);
+  const usage = { ...NO_USAGE, inputTokens: 5 };
+  const settling = Promise.all(calls.map((call) => meter.settle(call, { kind: "measured", usage })));
+  while (lines.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(await countReservations(), 3);
+  await sql`ALTER TABLE elsewhere RENAME TO usage_months`.execute(stage.db);
+  await settling;
+  assert.equal((await readMonths(tenantId))[0]?.tokens, 15);
+  assert.equal(await countReservations(), 0);
 });
 
 test("80, 90 and 100 % are each noted once, and again under another budget", async () => {

@@ -3,7 +3,7 @@ import type pg from "pg";
 import { createBatcher } from "../../platform/batcher.ts";
 import { addMs, type Clock } from "../../platform/clock.ts";
 import { DAEMON_SILENCE_MS } from "../../platform/daemons.ts";
-import { withTransaction } from "../../platform/db.ts";
+import { isDataRefused, withTransaction } from "../../platform/db.ts";
 import type { DaemonId, TenantId } from "../../platform/ids.ts";
 import type { Log } from "../../platform/log.ts";
 import { endsWithin, pause } from "../../platform/pause.ts";
@@ -69,7 +69,7 @@ export function createMeter(ctx: MeterContext): Meter {
     maxItems: MAX_BATCH,
     run: (wishes) => reserveAll(ctx, wishes),
   });
-  const settler = createBatcher<store.Settlement, boolean>({
+  const settler = createBatcher<store.Settlement, Settled>({
     maxItems: MAX_BATCH,
     run: (items) => settleAll(ctx, items),
   });
@@ -89,8 +89,9 @@ export function createMeter(ctx: MeterContext): Meter {
     const settlement = settlementOf(reservation, end);
     while (!stopping.signal.aborted) {
       try {
-        const wasOpen = await settler.submit(settlement);
-        if (!wasOpen) ctx.log.warn({ reservation: reservation.id }, "a model call ended after it was settled as lost");
+        const result = await settler.submit(settlement);
+        if (result === "gone")
+          ctx.log.warn({ reservation: reservation.id }, "a model call ended after it was settled as lost");
         return;
       } catch (error) {
         ctx.log.warn({ error, reservation: reservation.id }, "a model call could not be settled, will be tried again");
@@ -217,27 +218,25 @@ function assume({ id, inputTokens, outputTokens, costMicroUsd }: Ceiling & { id:
   return { id, usage: { ...NO_USAGE, inputTokens, outputTokens }, costMicroUsd, isAssumed: true };
 }
 
-/** All in one statement, and if that fails each in one of its own, so that one at fault holds up no other. */
-async function settleAll(ctx: SettleContext, items: readonly store.Settlement[]): Promise<boolean[]> {
+/** "gone": it was settled before. "refused": it can't be recorded, and is settled as it was reserved when its time is over. */
+type Settled = "ended" | "gone" | "refused";
+
+/**
+ * All in one statement, and if the database refuses that, each in one of its own, so that one at fault holds up no other.
+ * @throws what else goes wrong, such as a database that is away: then nothing is settled, and all are to be tried again.
+ */
+async function settleAll(ctx: SettleContext, items: readonly store.Settlement[]): Promise<Settled[]> {
+  const [first, ...others] = items;
+  if (first === undefined) return [];
   try {
     const { ended, months } = await store.settleReservations(ctx.pool, items);
     await noteSpending(ctx, months);
-    return items.map(({ id }) => ended.has(id));
+    return items.map(({ id }) => (ended.has(id) ? "ended" : "gone"));
   } catch (error) {
-    if (items.length === 1) throw error;
-    const alone: boolean[] = [];
-    for (const item of items) alone.push(await settleAlone(ctx, item));
-    return alone;
-  }
-}
-
-async function settleAlone(ctx: SettleContext, item: store.Settlement): Promise<boolean> {
-  try {
-    return (await settleAll(ctx, [item]))[0] ?? false;
-  } catch (error) {
-    // It stays reserved, for an operator to look at.
-    ctx.log.error({ error, reservation: item.id }, "a model call can't be settled");
-    return false;
+    if (!isDataRefused(error)) throw error;
+    if (others.length > 0) return [...(await settleAll(ctx, [first])), ...(await settleAll(ctx, others))];
+    ctx.log.error({ error, reservation: first.id }, "what a model call came to can't be recorded");
+    return ["refused"];
   }
 }
 
@@ -280,7 +279,7 @@ export async function settleLostCalls(ctx: SettleContext, signal: AbortSignal): 
   for (let total = 0; ;) {
     const lost = await store.findLostReservations(ctx.pool, { now: ctx.clock.now(), ...wanted });
     if (lost.length === 0) return total;
-    const settled = (await settleAll(ctx, lost.map(assume))).filter(Boolean).length;
+    const settled = (await settleAll(ctx, lost.map(assume))).filter((result) => result === "ended").length;
     if (settled === 0) return total;
     total += settled;
     ctx.log.warn({ calls: settled }, "model calls without a known end were settled as they were reserved");

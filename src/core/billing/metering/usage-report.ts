@@ -42,12 +42,12 @@ export async function listPriceTables(db: Db) {
   return db.selectFrom("priceTables").select(["version", "firstUsedAt"]).orderBy("firstUsedAt", "desc").execute();
 }
 
-/** When each of the tenants last began a model call, or has one under way; who never did is missing. */
+/** When each of the tenants last began a model call, or until when one that is under way may last; who never did is missing. */
 export async function findLastModelCalls(db: Db, tenantIds: readonly TenantId[]): Promise<Map<TenantId, Date>> {
   const { rows } = await sql<{ tenantId: TenantId; at: Date | null }>`
     SELECT wanted.id AS tenant_id, greatest(
       (SELECT max(at) FROM usage_records WHERE tenant_id = wanted.id),
-      (SELECT max(reserved_at) FROM usage_reservations WHERE tenant_id = wanted.id)) AS at
+      (SELECT max(expires_at) FROM usage_reservations WHERE tenant_id = wanted.id)) AS at
     FROM unnest(${tenantIds}::uuid[]) AS wanted (id)`.execute(db);
   return new Map(rows.flatMap(({ tenantId, at }) => (at === null ? [] : [[tenantId, at]])));
 }
