@@ -5,22 +5,21 @@ import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
-import { createPayLinks, findLastModelCalls, type Meter } from "../core/billing/billing.ts";
+import { createPayLinks, type Meter } from "../core/billing/billing.ts";
 import { type Context, createContext } from "../core/context.ts";
-import type { ActivityReader } from "../core/orchestrator/orchestrator.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
 import { createPool } from "../core/platform/db.ts";
 import { ConfigError } from "../core/platform/errors.ts";
-import type { DaemonId, TenantId } from "../core/platform/ids.ts";
+import type { DaemonId } from "../core/platform/ids.ts";
 import type { Log } from "../core/platform/log.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
 import { readVersion } from "../core/platform/version.ts";
-import { type CallLog, createCallLog, findLastCalls } from "../core/router/activity.ts";
-import { findLastDeliveries } from "../core/router/message-count.ts";
+import { type CallLog, createCallLog } from "../core/router/activity.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
+import { lastActivity } from "./activity.ts";
 import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
 import { createServer, listen } from "./http.ts";
@@ -209,18 +208,6 @@ async function startWorker(daemon: Daemon): Promise<void> {
   await beat(daemon);
   ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
 }
-
-/** What a runtime was sent, what it said, what it asked models: whichever came last. */
-const lastActivity: ActivityReader = async (db, tenantIds) => {
-  const last = new Map<TenantId, Date>();
-  for (const find of [findLastDeliveries, findLastCalls, findLastModelCalls]) {
-    for (const [tenantId, at] of await find(db, tenantIds)) {
-      const known = last.get(tenantId);
-      if (known === undefined || known < at) last.set(tenantId, at);
-    }
-  }
-  return last;
-};
 
 /** A pool apart, so that what uses it can't be starved by the rest. */
 function openPool({ ctx, parts }: Daemon, max: number, queryTimeoutMs?: number): pg.Pool {

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from "node:http";
 import { Readable } from "node:stream";
 
 /** A body as text, until somebody takes it, and the room that it counts for, until that is given back. */
@@ -6,19 +7,17 @@ export type HeldBody = { takeText(): string; release(): void };
 /** Why a body can't be taken. */
 export type BodyRefusal = "too-large" | "busy" | "not-utf-8";
 
-type Limits = {
-  /** Of one body, */
-  maxBytes: number;
-  /** of all that one owner has here at once, */
-  bytesEach: number;
-  /** and of all together. */
-  totalBytes: number;
-  /** In which a body has to arrive. */
-  patienceMs: number;
-};
+/** Of one body, */
+export const MAX_BODY_BYTES = 32 * 1024 * 1024;
+/** of all that one owner has here at once, so that nobody keeps the others from being heard, */
+const BYTES_EACH = 2 * MAX_BODY_BYTES;
+/** and of all together. */
+const TOTAL_BYTES = 256 * 1024 * 1024;
+/** In which a body has to arrive. */
+const PATIENCE_MS = 60_000;
 
-/** Reads bodies whole, and holds no more of them at once than `limits` say, however many runtimes send however much. */
-export function createBodyMemory(limits: Limits) {
+/** Reads bodies whole, and holds no more of them at once than that, however many runtimes send however much. */
+export function createBodyMemory() {
   const heldBy = new Map<string, number>();
   let total = 0;
 
@@ -30,11 +29,15 @@ export function createBodyMemory(limits: Limits) {
   }
 
   return {
-    async read(owner: string, stream: unknown): Promise<HeldBody | BodyRefusal> {
+    async read(
+      owner: string,
+      { headers, body: stream }: { headers: IncomingHttpHeaders; body: unknown },
+    ): Promise<HeldBody | BodyRefusal> {
+      if (Number(headers["content-length"] ?? 0) > MAX_BODY_BYTES) return "too-large";
       if (!(stream instanceof Readable)) return { takeText: () => "", release: () => undefined };
       // Strictly: what stands for bytes that are no text would be longer than they are.
       const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-      const late = setTimeout(() => stream.destroy(new Error("the body took too long")), limits.patienceMs);
+      const late = setTimeout(() => stream.destroy(new Error("the body took too long")), PATIENCE_MS);
       let text = "";
       let bytes = 0;
       const release = () => {
@@ -45,8 +48,8 @@ export function createBodyMemory(limits: Limits) {
         for await (const chunk of stream as AsyncIterable<Buffer>) {
           bytes += chunk.length;
           hold(owner, chunk.length);
-          const isTooLarge = bytes > limits.maxBytes;
-          if (isTooLarge || (heldBy.get(owner) ?? 0) > limits.bytesEach || total > limits.totalBytes) {
+          const isTooLarge = bytes > MAX_BODY_BYTES;
+          if (isTooLarge || (heldBy.get(owner) ?? 0) > BYTES_EACH || total > TOTAL_BYTES) {
             release();
             return isTooLarge ? "too-large" : "busy";
           }

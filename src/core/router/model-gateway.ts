@@ -12,19 +12,19 @@ import {
   type Refusal,
   type Reservation,
 } from "../billing/billing.ts";
-import { assertNever, UpstreamError, UsageError } from "../platform/errors.ts";
+import { UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { endsWithin } from "../platform/pause.ts";
-import { type BodyRefusal, createBodyMemory, type HeldBody } from "./body-memory.ts";
+import { createBodyMemory, type HeldBody } from "./body-memory.ts";
 import {
   isProviderError,
   MODEL_APIS,
   type ModelApi,
-  modelError,
   type ModelProvider,
   requestHeaders,
   responseHeaders,
 } from "./model-api.ts";
+import { refuse, refuseBody, refuseSpending, sendError } from "./model-refusals.ts";
 import { boundRequest, readModelRequest, wantsUsage, writeModelRequest } from "./model-request.ts";
 import { collectInto, writeAnswer } from "./model-answer.ts";
 import { type Passage, passEvents, passEventsUnseen, passWhole } from "./model-stream.ts";
@@ -50,11 +50,6 @@ type Gateway = { deps: ModelGatewayDeps; memory: ReturnType<typeof createBodyMem
 type Call = Gateway & { api: ModelApi; provider: Provider };
 
 const TENANT = "modelTenantId";
-const MAX_BODY_BYTES = 32 * 1024 * 1024;
-/** No tenant may keep the others from being heard. */
-const BODIES_BYTES_EACH = 2 * MAX_BODY_BYTES;
-const MAX_BODIES_BYTES = 256 * 1024 * 1024;
-const BODY_PATIENCE_MS = 60_000;
 /** A reasoning model may think for long before its first byte, and between two of a stream. */
 const MODEL_SILENCE_MS = 15 * 60 * 1000;
 /** An answer's end waits so long for what it cost to be written down: the next call, which comes at once, finds the rest of the budget. */
@@ -73,12 +68,7 @@ export async function registerModelGateway(app: FastifyInstance, deps: ModelGate
     providers.anthropic = createProvider(anthropic, { "x-api-key": anthropic.apiKey });
   }
   if (openai !== undefined) providers.openai = createProvider(openai, { authorization: `Bearer ${openai.apiKey}` });
-  const memory = createBodyMemory({
-    maxBytes: MAX_BODY_BYTES,
-    bytesEach: BODIES_BYTES_EACH,
-    totalBytes: MAX_BODIES_BYTES,
-    patienceMs: BODY_PATIENCE_MS,
-  });
+  const memory = createBodyMemory();
 
   await app.register(async (scope) => {
     scope.addHook("onClose", async () => {
@@ -116,8 +106,7 @@ function mount(scope: FastifyInstance, gateway: Gateway, api: ModelApi, provider
 }
 
 async function takeCall(call: Call, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  if (Number(request.headers["content-length"] ?? 0) > MAX_BODY_BYTES) return refuseBody(reply, call.api, "too-large");
-  const held = await call.memory.read(request.getDecorator<TenantId>(TENANT), request.body);
+  const held = await call.memory.read(request.getDecorator<TenantId>(TENANT), request);
   if (typeof held === "string") return refuseBody(reply, call.api, held);
   try {
     return await makeCall(call, held, request, reply);
@@ -331,54 +320,4 @@ function tenantIdOf({ params }: FastifyRequest): string {
 function presentedKey({ headers }: FastifyRequest): string {
   const apiKey = headers["x-api-key"];
   return typeof apiKey === "string" ? apiKey : (headers.authorization?.replace(/^Bearer +/i, "") ?? "");
-}
-
-function refuse(reply: FastifyReply, api: ModelApi, status: number, code: string, message: string): FastifyReply {
-  return reply.code(status).send(modelError(api.provider, status, code, message));
-}
-
-/** Trying again would not help: not before the budget, the plan or the subscription is another. */
-function refuseSpending(reply: FastifyReply, api: ModelApi, refusal: Refusal): FastifyReply {
-  const { status, code } = refusalStatus(refusal.reason);
-  return refuse(reply.header("x-should-retry", "false"), api, status, code, refusal.message);
-}
-
-function refusalStatus(reason: Refusal["reason"]): { status: number; code: string } {
-  switch (reason) {
-    case "barred":
-      return { status: 403, code: "not_entitled" };
-    case "model-not-offered":
-      return { status: 404, code: "model_not_found" };
-    case "stopped":
-      return { status: 429, code: "stopped" };
-    case "tenant-budget":
-    case "fleet-budget":
-      return { status: 429, code: "over_budget" };
-    default:
-      return assertNever(reason);
-  }
-}
-
-function refuseBody(reply: FastifyReply, api: ModelApi, refusal: BodyRefusal): FastifyReply {
-  const closing = reply.header("connection", "close");
-  switch (refusal) {
-    case "too-large":
-      return refuse(closing, api, 413, "too_large", `The request is larger than ${MAX_BODY_BYTES} bytes`);
-    case "not-utf-8":
-      return refuse(closing, api, 400, "invalid_request", "The body is not UTF-8");
-    case "busy":
-      return refuse(closing.header("retry-after", "1"), api, 503, "busy", "Too many large requests at once, try again");
-    default:
-      return assertNever(refusal);
-  }
-}
-
-function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply, api: ModelApi): FastifyReply {
-  if (error instanceof UsageError) return refuse(reply, api, 400, error.code, error.message);
-  if (error instanceof UpstreamError) {
-    request.log.warn({ err: error }, "Model call failed");
-    return refuse(reply, api, 502, error.code, error.message);
-  }
-  request.log.error({ err: error }, "Model gateway failed");
-  return refuse(reply, api, 500, "internal_error", "Internal error");
 }
