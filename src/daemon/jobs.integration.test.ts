@@ -70,14 +70,14 @@ test("jobs of one tenant never run twice at once, over two daemons, while those 
   let hold: ((tenantId: TenantId) => Promise<void>) | undefined;
   const driver: RuntimeDriver = {
     ...memory,
-    async ensure(spec, signal) {
+    async ensure(spec, call) {
       const { tenantId } = spec;
       inside.set(tenantId, (inside.get(tenantId) ?? 0) + 1);
       mostAtOnce = Math.max(mostAtOnce, inside.get(tenantId) ?? 0);
       await hold?.(tenantId);
       passed.add(tenantId);
       inside.set(tenantId, (inside.get(tenantId) ?? 0) - 1);
-      return memory.ensure(spec, signal);
+      return memory.ensure(spec, call);
     },
   };
   const daemons = [await openDaemon(t, database, driver), await openDaemon(t, database, driver)];
@@ -141,10 +141,10 @@ test("a job whose fetching got lost is given back, and one that runs is left alo
   const entered: TenantId[] = [];
   const daemon = await openDaemon(t, database, {
     ...memory,
-    async ensure(spec, signal) {
+    async ensure(spec, call) {
       entered.push(spec.tenantId);
       if (entered.length === 1) await held.promise;
-      return memory.ensure(spec, signal);
+      return memory.ensure(spec, call);
     },
   });
   const { ctx } = daemon;

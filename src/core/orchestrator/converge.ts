@@ -1,7 +1,7 @@
 import type { ObservedRuntime, RuntimeDriver, RuntimeSpec } from "../adapters/runtime/runtime-driver.ts";
 import type { Vault } from "../adapters/vault/vault.ts";
 import type { Db } from "../platform/db.ts";
-import { assertNever, errorMessage, UpstreamError } from "../platform/errors.ts";
+import { assertNever, DeferredError, errorMessage, UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
 import {
@@ -42,6 +42,7 @@ export async function convergeTenant(ctx: OrchestratorContext, tenantId: TenantI
     await convergeTo(ctx, tenant, signal);
   } catch (error) {
     if (signal.aborted) throw error;
+    if (error instanceof DeferredError) return lookAgain(ctx, tenant, error);
     await retryAfterFailure(ctx, tenant, error);
   }
 }
@@ -73,7 +74,7 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
   await ensureTenantKeys(ctx, tenant.id);
-  const ensured = await ctx.runtimes.ensure(spec, signal);
+  const ensured = await ctx.runtimes.ensure(spec, { signal });
   const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id) : ensured;
   const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id);
   if (observed.state === "failed") {
@@ -156,6 +157,17 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
   });
 }
 
+/** Not ready yet, throttled, still propagating: why is kept and shown, and no attempt is burnt. */
+async function lookAgain(ctx: OrchestratorContext, tenant: Tenant, { message, afterMs }: DeferredError): Promise<void> {
+  await store.recordDeferral(ctx.db, {
+    tenantId: tenant.id,
+    driver: ctx.runtimes.name,
+    reason: message,
+    at: ctx.clock.now(),
+  });
+  await enqueueConverge(ctx.db, tenant.id, { delayMs: afterMs });
+}
+
 async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error: unknown): Promise<void> {
   const reason = errorMessage(error);
   const attempts = await store.recordFailure(ctx.db, {
@@ -177,7 +189,7 @@ async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error
 
 function starting(spec: RuntimeSpec): ObservedRuntime {
   const { tenantId } = spec;
-  return { tenantId, state: "starting", address: undefined, image: "", specHash: "", reason: undefined };
+  return { tenantId, state: "starting", address: undefined, image: "", specHash: "", reason: undefined, drift: [] };
 }
 
 async function recordObservation(

@@ -21,6 +21,7 @@ const MEMORY_MIB = 2_048;
 export function computeSpec(tenant: Tenant, fleet: FleetSettings): RuntimeSpec {
   const unhashed = {
     tenantId: tenant.id,
+    stampId: tenant.stampId,
     slug: tenant.slug,
     image: fleet.image,
     config: runtimeConfig(tenant, fleet),

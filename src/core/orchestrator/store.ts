@@ -42,6 +42,18 @@ export async function recordFailure(
   return row.attempts;
 }
 
+/** Notes why a runtime does not follow yet, also of one that there is none of yet; failures in a row stay what they were. */
+export async function recordDeferral(
+  db: Db,
+  { tenantId, driver, reason, at }: Pick<RuntimeRow, "tenantId" | "driver"> & { reason: string; at: Date },
+): Promise<void> {
+  await db
+    .insertInto("runtimes")
+    .values({ tenantId, driver, image: "", state: "absent", specHash: "", attempts: 0, reason, observedAt: at })
+    .onConflict((conflict) => conflict.column("tenantId").doUpdateSet({ reason }))
+    .execute();
+}
+
 /** Has the router hold what comes for the runtime from now on. */
 export async function hideRuntime(db: Db, tenantId: TenantId): Promise<void> {
   await db.updateTable("runtimes").set({ address: null }).where("tenantId", "=", tenantId).execute();

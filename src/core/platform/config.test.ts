@@ -91,8 +91,38 @@ test("a Key Vault is named or addressed, and secrets of Azure runtimes lie in on
     kind: "azure",
     url: "https://mine.vault.azure.net",
   });
-  const sovereign = { AZURE_SUBSCRIPTION_ID: "s", AZURE_KEY_VAULT_URL: "https://mine.vault.azure.cn/" };
+  const sovereign = { ...AZURE, AZURE_KEY_VAULT_URL: "https://mine.vault.azure.cn/" };
   assert.deepEqual(vaultOf(sovereign), { kind: "azure", url: "https://mine.vault.azure.cn" });
   assert.throws(() => vaultOf({ OPENCLAW_VAULT: "azure" }), /AZURE_KEY_VAULT_NAME is not set/);
   assert.throws(() => vaultOf({ OPENCLAW_VAULT: "azure", AZURE_KEY_VAULT_URL: "http://plain" }), /AZURE_KEY_VAULT_URL/);
+});
+
+const AZURE = {
+  AZURE_SUBSCRIPTION_ID: "11111111-2222-3333-4444-555555555555",
+  AZURE_RESOURCE_GROUP: "openclaw",
+  AZURE_LOCATION: "westeurope",
+  AZURE_CONTAINER_ENV_ID:
+    "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/openclaw/providers/Microsoft.App/managedEnvironments/env",
+  AZURE_STORAGE_ACCOUNT: "openclawstate",
+  AZURE_KEY_VAULT_NAME: "mine",
+};
+
+test("a subscription id means Azure, which needs to know where; what is missing is said at once", () => {
+  const { runtime } = loadConfig(AZURE, "/srv").config;
+  assert.ok(runtime.driver === "azure");
+  assert.equal(runtime.azure.stamp.vaultUrl, "https://mine.vault.azure.net");
+  assert.equal(runtime.azure.armCallsPerMinute, 60);
+  const incomplete = { AZURE_SUBSCRIPTION_ID: "not-a-uuid", AZURE_LOCATION: "West Europe" };
+  assert.throws(
+    () => loadConfig(incomplete, "/srv"),
+    (error) => {
+      assert.ok(error instanceof ConfigError);
+      for (const name of Object.keys(AZURE))
+        assert.ok(
+          error.problems.some((problem) => problem.startsWith(name)),
+          name,
+        );
+      return true;
+    },
+  );
 });

@@ -3,7 +3,36 @@ import { hostname, userInfo } from "node:os";
 import path from "node:path";
 import { parseEnv } from "node:util";
 import { ConfigError } from "./errors.ts";
+import type { StampId } from "./ids.ts";
 import type { LogLevel } from "./log.ts";
+
+/** Where one share of the runtimes lives on Azure, and what they have there in common. */
+export type Stamp = Readonly<{
+  id: StampId;
+  subscriptionId: string;
+  resourceGroup: string;
+  /** Such as `westeurope`. */
+  location: string;
+  /** Resource id of the Container Apps environment. */
+  environmentId: string;
+  /** Host of the container registry; undefined: images are public. */
+  acrServer: string | undefined;
+  vaultName: string;
+  vaultUrl: string;
+  storageAccount: string;
+  /** How many cores its environment may use; undefined: what Azure grants by default. */
+  coresQuota: number | undefined;
+}>;
+
+export type AzureConfig = Readonly<{
+  /** The stamp `default`. */
+  stamp: Stamp;
+  /** Further stamps, as `readStamps` reads them; undefined: none. */
+  stampsFile: string | undefined;
+  armCallsPerMinute: number;
+  /** Without a trailing slash. */
+  resourceManagerEndpoint: string;
+}>;
 
 /** Host and port of a listener; port 0 picks a free one. */
 export type ListenAddress = { host: string; port: number };
@@ -23,12 +52,16 @@ export type Config = Readonly<{
     metricsToken: string | undefined;
   };
   runtime: {
-    driver: "local" | "azure";
     image: string;
-    /** Path of a real OpenClaw for the local driver; undefined: the bundled sandbox runtime. */
-    binary: string | undefined;
     modelsByTier: { basic: readonly string[]; plus: readonly string[] };
-  };
+  } & (
+    | {
+        driver: "local";
+        /** Path of a real OpenClaw; undefined: the bundled sandbox runtime. */
+        binary: string | undefined;
+      }
+    | { driver: "azure"; azure: AzureConfig }
+  );
   vault: { kind: "file" } | { kind: "azure"; url: string };
   tenancy: {
     trialDays: { basic: number; plus: number };
@@ -110,13 +143,14 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
       metricsToken: read.text("OPENCLAW_METRICS_TOKEN"),
     },
     runtime: {
-      driver,
       image: read.text("OPENCLAW_RUNTIME_IMAGE") ?? "ghcr.io/openclaw/openclaw:2026.9.6",
-      binary: binary === undefined ? undefined : path.resolve(folder, binary),
       modelsByTier: {
         basic: read.list("OPENCLAW_MODEL_BASIC", ["claude-haiku-4-5"]),
         plus: read.list("OPENCLAW_MODEL_PLUS", ["claude-sonnet-4-5", "claude-haiku-4-5"]),
       },
+      ...(driver === "azure"
+        ? { driver, azure: read.azure(folder) }
+        : { driver, binary: binary === undefined ? undefined : path.resolve(folder, binary) }),
     },
     vault: read.vault(driver),
     tenancy: {
@@ -240,6 +274,49 @@ class Reader {
     return { kind, url: `https://${name}.vault.azure.net` };
   }
 
+  azure(folder: string): AzureConfig {
+    const environmentId = this.required(
+      "AZURE_CONTAINER_ENV_ID",
+      /^\/subscriptions\/[^/]+\/resourceGroups\/[^/]+\/providers\/Microsoft\.App\/managedEnvironments\/[^/]+$/i,
+      "/subscriptions/…/resourceGroups/…/providers/Microsoft.App/managedEnvironments/my-environment",
+    );
+    const vaultUrl = this.url("AZURE_KEY_VAULT_URL", ["https:"], "https://my-vault.vault.azure.net")?.replace(
+      /\/+$/,
+      "",
+    );
+    const vaultName = this.text("AZURE_KEY_VAULT_NAME") ?? (URL.parse(vaultUrl ?? "")?.hostname.split(".")[0] || "");
+    if (vaultName === "")
+      this.#problem("AZURE_KEY_VAULT_NAME", "is not set, and runtimes on Azure read their secrets there", "my-vault");
+    const stampsFile = this.text("OPENCLAW_STAMPS_FILE");
+    const cloud = "https://management.azure.com";
+    return {
+      stamp: {
+        id: "default" as StampId,
+        subscriptionId: this.required("AZURE_SUBSCRIPTION_ID", UUID, "12345678-1234-1234-1234-123456789abc"),
+        resourceGroup: this.required("AZURE_RESOURCE_GROUP", /^[\w.()-]{1,90}$/, "openclaw"),
+        location: this.required("AZURE_LOCATION", /^[a-z][a-z0-9]+$/, "westeurope"),
+        environmentId,
+        acrServer: this.matching("AZURE_ACR_SERVER", /^[a-z0-9][a-z0-9.-]+(:\d+)?$/i, "myregistry.azurecr.io"),
+        vaultName,
+        vaultUrl: vaultUrl ?? `https://${vaultName}.vault.azure.net`,
+        storageAccount: this.required("AZURE_STORAGE_ACCOUNT", /^[a-z0-9]{3,24}$/, "openclawstate"),
+        coresQuota: undefined,
+      },
+      stampsFile: stampsFile === undefined ? undefined : path.resolve(folder, stampsFile),
+      armCallsPerMinute: this.integer("AZURE_ARM_CALLS_PER_MINUTE", 60, { min: 6, max: 1_000_000 }),
+      resourceManagerEndpoint:
+        this.url("AZURE_RESOURCE_MANAGER_ENDPOINT", ["https:"], cloud)?.replace(/\/+$/, "") ?? cloud,
+    };
+  }
+
+  /** A variable that runtimes on Azure can't do without. */
+  required(name: string, pattern: RegExp, example: string): string {
+    const value = this.text(name);
+    if (value === undefined) this.#problem(name, "is not set, and runtimes are to run on Azure", example);
+    else if (!pattern.test(value)) this.#problem(name, `is "${value}"`, example);
+    return value ?? "";
+  }
+
   /** The message must not hold the value: it is a secret. */
   matching(name: string, pattern: RegExp, example: string): string | undefined {
     const value = this.text(name);
@@ -277,6 +354,8 @@ class Reader {
     this.problems.push(`${name} ${what}; expected ${example}`);
   }
 }
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 function deepFreeze<T extends object>(value: T): T {
   for (const inner of Object.values(value)) if (typeof inner === "object" && inner !== null) deepFreeze(inner);

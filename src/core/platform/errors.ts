@@ -66,6 +66,19 @@ export class UpstreamError extends OpenClawError {
   }
 }
 
+/**
+ * No failure yet: the service is still at it, or asked to be left alone for a while. The same call is due again in `afterMs`, and
+ * nobody counts it as an attempt.
+ */
+export class DeferredError extends UpstreamError {
+  readonly afterMs: number;
+
+  constructor(code: string, message: string, options: ErrorOptions & { service: string; afterMs: number }) {
+    super(code, message, { ...options, retryable: true });
+    this.afterMs = options.afterMs;
+  }
+}
+
 /** Some of many items failed; each was already reported. */
 export class PartialError extends OpenClawError {
   readonly kind = "partial";

@@ -35,6 +35,8 @@ export type EnqueueOptions = {
   delayMs?: number;
   /** A waiting job with the same key keeps its time: for whoever only makes sure that there is one. */
   keepsTime?: boolean;
+  /** The lower, the sooner among jobs that are due; 0 unless told. */
+  priority?: number;
   /** Tries before the job is left for an operator. */
   maxAttempts?: number;
 };
@@ -51,6 +53,7 @@ export async function enqueueJob<Name extends JobName>(
     payload => ${JSON.stringify(payload)}::json,
     queue_name => ${options.queue ?? null}::text,
     run_at => now() + ${options.delayMs ?? 0} * interval '1 millisecond',
+    priority => ${options.priority ?? 0}::integer,
     max_attempts => ${options.maxAttempts ?? 25}::integer,
     job_key => ${options.key ?? null}::text,
     job_key_mode => ${options.keepsTime === true ? "preserve_run_at" : "replace"}::text

@@ -24,6 +24,16 @@ export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
 export type Timestamp = ColumnType<Date, Date | string, Date | string>;
 
+export interface ArmBudgets {
+  blockedUntil: Date | null;
+  callsPerMinute: number;
+  refilledAt: Date;
+  spent: Generated<number>;
+  subscriptionId: string;
+  throttled: Generated<number>;
+  tokens: number;
+}
+
 export interface AuditLog {
   action: string;
   actor: string;
@@ -33,6 +43,16 @@ export interface AuditLog {
   reason: string | null;
   requestId: string | null;
   tenantId: TenantId | null;
+}
+
+export interface AzureRuntimes {
+  desired: "awake" | "asleep";
+  failure: string | null;
+  principalId: string | null;
+  spec: ColumnType<unknown, string, string> | null;
+  stampId: StampId;
+  tenantId: TenantId;
+  updatedAt: Date;
 }
 
 export interface BillingSyncs {
@@ -148,6 +168,11 @@ export interface IdempotencyKeys {
   tenantId: TenantId;
 }
 
+export interface Installation {
+  id: Generated<string>;
+  singleton: Generated<boolean>;
+}
+
 export interface LinkTokens {
   consumedAt: Date | null;
   createdAt: Date;
@@ -216,6 +241,17 @@ export interface Runtimes {
   specHash: string;
   state: "starting" | "running" | "asleep" | "failed" | "absent";
   tenantId: TenantId;
+}
+
+export interface RuntimeSteps {
+  at: Date;
+  correlationId: string | null;
+  detail: string | null;
+  durationMs: number;
+  id: Generated<number>;
+  outcome: "done" | "deferred" | "failed";
+  step: string;
+  tenantId: TenantId | null;
 }
 
 export interface SpendingLimits {
@@ -439,7 +475,9 @@ export interface UsageReservations {
 }
 
 export interface DB {
+  armBudgets: ArmBudgets;
   auditLog: AuditLog;
+  azureRuntimes: AzureRuntimes;
   billingSyncs: BillingSyncs;
   budgetStops: BudgetStops;
   budgetWarnings: BudgetWarnings;
@@ -452,6 +490,7 @@ export interface DB {
   "graphileWorker.PrivateKnownCrontabs": GraphileWorkerPrivateKnownCrontabs;
   "graphileWorker.PrivateTasks": GraphileWorkerPrivateTasks;
   idempotencyKeys: IdempotencyKeys;
+  installation: Installation;
   linkTokens: LinkTokens;
   messageCounting: MessageCounting;
   messageDays: MessageDays;
@@ -461,6 +500,7 @@ export interface DB {
   runtimeCalls: RuntimeCalls;
   runtimeCredentials: RuntimeCredentials;
   runtimes: Runtimes;
+  runtimeSteps: RuntimeSteps;
   spendingLimits: SpendingLimits;
   stamps: Stamps;
   stripeCharges: StripeCharges;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { UpstreamError } from "../../platform/errors.ts";
+import type { StampId } from "../../platform/ids.ts";
 import { runtimeDriverContract, someTenantId } from "./contract.ts";
 import { createMemoryDriver } from "./memory.ts";
 import type { RuntimeSpec } from "./runtime-driver.ts";
@@ -39,6 +40,7 @@ function memorySpec(tenantId: RuntimeSpec["tenantId"], version: number): Runtime
   const image = `openclaw:${version}`;
   return {
     tenantId,
+    stampId: "default" as StampId,
     slug: "acme",
     image,
     config: {},

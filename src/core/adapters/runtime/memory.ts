@@ -37,13 +37,14 @@ export function createMemoryDriver(
       image: entry.spec.image,
       specHash: entry.spec.hash,
       reason: undefined,
+      drift: [],
     };
   }
 
   return {
     name: "memory",
-    async ensure(spec, signal) {
-      signal?.throwIfAborted();
+    async ensure(spec, call) {
+      call?.signal?.throwIfAborted();
       failIfTold("ensure");
       entries.set(spec.tenantId, { spec, asleep: entries.get(spec.tenantId)?.asleep ?? false });
       return observe(spec.tenantId);

@@ -175,8 +175,8 @@ export function createLocalDriver(options: {
 
   return {
     name: "local",
-    ensure: (spec, signal) => exclusively(spec.tenantId, () => ensure(spec, signal), signal),
-    inspect: observe,
+    ensure: (spec, { signal } = {}) => exclusively(spec.tenantId, () => ensure(spec, signal), signal),
+    inspect: (tenantId) => observe(tenantId),
     async list() {
       await prepare();
       const observed = await Promise.all((await listTenants(root)).map(observe));

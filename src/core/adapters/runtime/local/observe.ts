@@ -23,6 +23,7 @@ export async function observeRuntime(root: string, tenantId: TenantId): Promise<
     image: known.image,
     specHash: known.specHash,
     reason: problem,
+    drift: [],
   };
 }
 
@@ -45,7 +46,7 @@ export function describeEnd(known: ProcessRecord | undefined): string {
 
 function observeStopped(record: RuntimeRecord, known: ProcessRecord | undefined): ObservedRuntime {
   const { spec, desired, failure } = record;
-  const base = { tenantId: spec.tenantId, image: "", specHash: spec.hash };
+  const base = { tenantId: spec.tenantId, image: "", specHash: spec.hash, drift: [] };
   if (desired === "asleep") return { ...base, state: "asleep", address: undefined, reason: undefined };
   if (failure !== null) return { ...base, state: "failed", address: undefined, reason: failure };
   return { ...base, state: "starting", address: addressOf(record), reason: describeEnd(known) };

@@ -2,7 +2,7 @@ import { chmod, chown, mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { ConflictError } from "../../../platform/errors.ts";
-import { parseTenantId, type TenantId } from "../../../platform/ids.ts";
+import { parseTenantId, type StampId, type TenantId } from "../../../platform/ids.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { hasCode, readIfThere, writeDurably, type Owner } from "./files.ts";
 
@@ -34,6 +34,11 @@ const specSchema = z.object({
   tenantId: z
     .string()
     .transform((text, context) => parseTenantId(text) ?? (context.addIssue("not a tenant id"), z.NEVER)),
+  // Records from before there were stamps have none.
+  stampId: z
+    .string()
+    .default("default")
+    .transform((text) => text as StampId),
   slug: z.string(),
   image: z.string(),
   config: z.record(z.string(), z.unknown()),

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { request } from "undici";
-import type { TenantId } from "../../../platform/ids.ts";
+import type { StampId, TenantId } from "../../../platform/ids.ts";
 import { startModelServer, type ModelServer } from "../../../testing/fakes/model-server.ts";
 import { startTelegramServer, type TelegramServer } from "../../../testing/fakes/telegram-server.ts";
 import type { RuntimeDriver, RuntimeSpec } from "../runtime-driver.ts";
@@ -77,6 +77,7 @@ function localSpec(
 ): RuntimeSpec {
   const unhashed = {
     tenantId,
+    stampId: "default" as StampId,
     slug: "acme",
     image: `openclaw:${version}`,
     config: {
