@@ -10,6 +10,8 @@ export type IdentityServer = {
   env: { IDENTITY_ENDPOINT: string; IDENTITY_HEADER: string };
   /** Who holds it; undefined for a token that was never given out, or is over. */
   holderOf(token: string): IssuedToken | undefined;
+  /** Gives a token out to another principal, such as a runtime's. */
+  issue(principalId: string, audience: string): string;
   /** Every token that was asked for. */
   requests: IssuedToken[];
   /** Tokens given out so far are no longer good. */
@@ -24,16 +26,19 @@ export async function startIdentityServer(principalId: string = randomUUID()): P
   const header = randomBytes(8).toString("hex");
   const tokens = new Map<string, IssuedToken>();
   const requests = createRecording<IssuedToken>();
+  const issue = (holder: string, audience: string): string => {
+    const token = randomBytes(16).toString("hex");
+    tokens.set(token, { audience, principalId: holder });
+    return token;
+  };
   const server = await startLoopback(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? "/", "http://loopback");
     if (pathname !== "/msi/token" || request.headers["x-identity-header"] !== header)
       return sendJson(response, 403, { statusCode: 403, message: "Forbidden" });
     const audience = searchParams.get("resource") ?? "";
-    const token = randomBytes(16).toString("hex");
-    tokens.set(token, { audience, principalId });
     requests.add({ audience, principalId });
     sendJson(response, 200, {
-      access_token: token,
+      access_token: issue(principalId, audience),
       expires_on: String(Math.floor(Date.now() / 1_000) + LIFE_SECONDS),
       resource: audience,
       token_type: "Bearer",
@@ -43,6 +48,7 @@ export async function startIdentityServer(principalId: string = randomUUID()): P
   return {
     env: { IDENTITY_ENDPOINT: `${server.url}/msi/token`, IDENTITY_HEADER: header },
     holderOf: (token) => tokens.get(token),
+    issue,
     requests: requests.entries,
     revokeAll: () => tokens.clear(),
     close: server.close,

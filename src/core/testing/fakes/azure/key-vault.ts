@@ -44,9 +44,13 @@ const ATTRIBUTES = {
 
 /**
  * One Key Vault with soft delete and purge protection: secrets and their versions, names that are compared without case, deletions
- * and recoveries that take a while, challenges, pages, and faults on demand.
+ * and recoveries that take a while, challenges, pages, and faults on demand. `authorize` decides what a principal may do to a secret;
+ * the name is empty where all are listed. Without it everybody with a token may do all.
  */
-export async function startKeyVault(identity: IdentityServer): Promise<KeyVaultServer> {
+export async function startKeyVault(
+  identity: IdentityServer,
+  { authorize }: { authorize?: (principalId: string, secretName: string, method: string) => boolean } = {},
+): Promise<KeyVaultServer> {
   const secrets = new Map<string, Secret>();
   const faults: Fault[] = [];
   const recording = createRecording<VaultCall>();
@@ -84,10 +88,10 @@ export async function startKeyVault(identity: IdentityServer): Promise<KeyVaultS
         headers: { "www-authenticate": challenge },
       };
     }
-    if (!isPermitted)
+    const [, collection, name = "", verb] = path.split("/");
+    if (!isPermitted || authorize?.(holder.principalId, name.toLowerCase(), method) === false)
       return refuse(403, "Forbidden", "Caller is not authorized to perform action on resource.", "ForbiddenByRbac");
     if (!searchParams.has("api-version")) return refuse(400, "BadParameter", "api-version must be specified");
-    const [, collection, name = "", verb] = path.split("/");
     if (collection === "secrets" && method === "GET" && name === "") return listPage(searchParams);
     if (!/^[0-9a-zA-Z-]{1,127}$/.test(name))
       return refuse(400, "BadParameter", `The request URI contains an invalid name: ${name}`);

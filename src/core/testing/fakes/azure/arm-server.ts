@@ -1,0 +1,350 @@
+import { randomUUID } from "node:crypto";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Stamp } from "../../../platform/config.ts";
+import { readBody, startLoopback } from "../loopback.ts";
+import { type AppSnapshot, snapshotApp } from "./arm/snapshots.ts";
+import { APP_ROUTES } from "./arm/apps.ts";
+import { mayRead } from "./arm/app-secrets.ts";
+import { ENVIRONMENT_ROUTES } from "./arm/environments.ts";
+import { type ArmFault, createFaults, drop, type Faults } from "./arm/faults.ts";
+import { addIdentity, IDENTITY_ROUTES } from "./arm/identities.ts";
+import { createIngress } from "./arm/ingress.ts";
+import { JOB_ROUTES } from "./arm/jobs.ts";
+import { OPERATION_ROUTES } from "./arm/operations.ts";
+import { Refusal } from "./arm/refusal.ts";
+import { keyOf } from "./arm/resource-id.ts";
+import { ROLE_ASSIGNMENT_ROUTES } from "./arm/role-assignments.ts";
+import type { Route } from "./arm/routing.ts";
+import { seedForeignApp, seedPullIdentity } from "./arm/seed.ts";
+import { STORAGE_ROUTES } from "./arm/storage.ts";
+import { tamperWith, type Tampering } from "./arm/tampering.ts";
+import { createVirtualContainers, type Delivery, type HealthRule } from "./arm/virtual-containers.ts";
+import type {
+  Answer,
+  Call,
+  EnvironmentStorage,
+  Job,
+  ManagedIdentity,
+  RoleAssignment,
+  Settle,
+  Share,
+  World,
+} from "./arm/world.ts";
+import { LOOPBACK_CERTIFICATE, LOOPBACK_KEY } from "./certificate.ts";
+import { bearerToken, type IdentityServer } from "./identity-server.ts";
+import type { KeyVaultServer } from "./key-vault.ts";
+
+export type { ArmFault } from "./arm/faults.ts";
+
+export type ArmCall = {
+  /** Of `performance.now()`. */
+  at: number;
+  method: string;
+  path: string;
+  query: string;
+  apiVersion: string | undefined;
+  /** 0 when the connection broke instead. */
+  status: number;
+  /** What was sent, parsed; undefined: nothing. */
+  body: unknown;
+  correlationId: string;
+  principalId: string | undefined;
+  fault: ArmFault | undefined;
+};
+
+export type ArmServer = {
+  /** To be used as `AZURE_RESOURCE_MANAGER_ENDPOINT`. */
+  url: string;
+  /** Every request, polls too, in the order of the answers. */
+  calls: ArmCall[];
+  /** Requests that the public description doesn't allow, and two containers at work on one state. Empty in a good test. */
+  violations: string[];
+  /** `route` is a method and the beginning of a path, such as `PUT /subscriptions/…/containerApps/x`, or says it of each call. */
+  failNext: Faults["failNext"];
+  /** The n-th call from now on, whatever it is. */
+  failNth: Faults["failNth"];
+  clearFaults(): void;
+  settle: Settle;
+  state: {
+    apps(): AppSnapshot[];
+    identities(): ManagedIdentity[];
+    roleAssignments(): RoleAssignment[];
+    shares(): Share[];
+    storages(): EnvironmentStorage[];
+    jobs(): Job[];
+    /** How many containers really run, by `app/revision`. */
+    replicas(): Record<string, number>;
+  };
+  /** Somebody else's hand in the portal; the template changed makes a new revision. */
+  tamper(appName: string, change: (app: Tampering) => void): void;
+  seed: {
+    /** An app that isn't ours, without tags unless given. */
+    app(name: string, options?: { stamp?: Stamp; tags?: Record<string, string> }): Promise<void>;
+    identity(name: string, options?: { stamp?: Stamp; tags?: Record<string, string> }): ManagedIdentity;
+    /** From now on only these images exist. */
+    images(...images: string[]): void;
+  };
+  /** Its deletion, and that of all below it, is refused. */
+  lock(resourceId: string): void;
+  unlock(resourceId: string): void;
+  /** Of virtual containers. */
+  setHealth(rule: HealthRule): void;
+  /** Updates that virtual containers accepted. */
+  deliveries: Delivery[];
+  /** Whether a role assignment in force lets the principal read a secret; of any stamp's vault unless its URL is given. */
+  mayRead(principalId: string, secretName: string, vaultUrl?: string): boolean;
+  close(): Promise<void>;
+};
+
+const AUDIENCE = /^https:\/\/management\.(core\.windows\.net|azure\.com)\/?$/;
+const DEFAULT_PAGE = 20;
+const ROUTES: readonly Route[] = [
+  ...APP_ROUTES,
+  ...JOB_ROUTES,
+  ...ENVIRONMENT_ROUTES,
+  ...OPERATION_ROUTES,
+  ...IDENTITY_ROUTES,
+  ...STORAGE_ROUTES,
+  ...ROLE_ASSIGNMENT_ROUTES,
+];
+
+/**
+ * Azure Resource Manager on loopback, with all that the control plane asks of it: long-running operations, eventual consistency, odd
+ * casing, pages, validation of what is sent, faults on demand, and containers that are said to run. The stamps' environments, storage accounts, vaults
+ * and resource groups are there; shares and what is deployed are not.
+ */
+export async function startArm(options: {
+  identity: IdentityServer;
+  stamps: readonly Stamp[];
+  vaults?: readonly KeyVaultServer[];
+  pageSize?: number;
+}): Promise<ArmServer> {
+  const settle: Settle = {
+    operationPolls: 0,
+    deletePolls: 0,
+    principalReplication: 0,
+    rolePropagation: 0,
+    zeroReplicaReads: 0,
+    healthReads: 0,
+  };
+  const calls: ArmCall[] = [];
+  const faults = createFaults();
+  const virtual = createVirtualContainers(settle);
+  const ingress = createIngress(() => world);
+  const limits = { reads: 11_999, writes: 1_199, deletes: 14_999 };
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const {
+      pathname,
+      searchParams: query,
+      search,
+    } = new URL(
+      // A scope that begins with a slash comes with two of them.
+      (request.url ?? "/").replace(/^\/{2,}/, "/"),
+      "https://loopback",
+    );
+    const method = request.method ?? "GET";
+    const path = decodeURIComponent(pathname).replaceAll(/\/{2,}/g, "/");
+    const text = (await readBody(request)).toString("utf8");
+    const body: unknown = text === "" ? undefined : JSON.parse(text);
+    const holder = options.identity.holderOf(bearerToken(request) ?? "");
+    const principalId = holder !== undefined && AUDIENCE.test(holder.audience) ? holder.principalId : undefined;
+    const fault = principalId === undefined ? undefined : faults.take({ method, path, body, principalId });
+    const apiVersion = query.get("api-version") ?? undefined;
+    const correlationId = randomUUID();
+    const record = (status: number): void => {
+      const at = performance.now();
+      calls.push({ at, method, path, query: search, apiVersion, status, body, correlationId, principalId, fault });
+    };
+    if (fault === "hang") return record(0);
+    if (fault === "reset") {
+      record(0);
+      return drop(request);
+    }
+    const answer =
+      typeof fault === "object"
+        ? faulty(fault)
+        : await reply({
+            method,
+            path,
+            query,
+            params: {},
+            headers: request.headers,
+            body,
+            principalId,
+            doom:
+              fault === "operation-failed"
+                ? { code: "ContainerAppOperationError", message: "Failed to provision revision on demand." }
+                : undefined,
+          });
+    record(fault === "lost" ? 0 : answer.status);
+    if (fault === "lost") return drop(request);
+    send(request, response, answer, correlationId);
+  }
+
+  async function reply({ principalId, ...call }: Call & { principalId: string | undefined }): Promise<Answer> {
+    try {
+      if (principalId === undefined)
+        throw new Refusal(
+          401,
+          "AuthenticationFailed",
+          "Authentication failed. The 'Authorization' header is missing or invalid.",
+        );
+      return await dispatch(call);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      const { status, code, message, headers } = error;
+      return { status, body: { error: { code, message } }, headers };
+    }
+  }
+
+  async function dispatch(call: Call): Promise<Answer> {
+    for (const route of ROUTES) {
+      const match = route.method === call.method ? route.path.exec(call.path) : null;
+      if (match === null) continue;
+      checkVersion(call, route.apiVersion);
+      const params = match.groups ?? {};
+      checkGroup(params);
+      return route.handle(world, { ...call, params });
+    }
+    world.violations.push(`${call.method} ${call.path}: there is no such route`);
+    throw new Refusal(404, "InvalidResourceType", `The resource type could not be found: ${call.method} ${call.path}`);
+  }
+
+  function checkVersion({ method, path, query }: Call, pinned: string): void {
+    const version = query.get("api-version");
+    if (version === pinned) return;
+    world.violations.push(`${method} ${path}: api-version ${version} instead of ${pinned}`);
+    if (version === null)
+      throw new Refusal(
+        400,
+        "MissingApiVersionParameter",
+        "The api-version query parameter (?api-version=) is required for all requests.",
+      );
+    throw new Refusal(
+      400,
+      "InvalidApiVersionParameter",
+      `The api-version '${version}' is invalid. The supported versions are '${pinned}'.`,
+    );
+  }
+
+  function checkGroup({ scope = "", ...params }: Record<string, string>): void {
+    const [, ofScope, groupOfScope] = /^\/subscriptions\/([^/]+)(?:\/resourceGroups\/([^/]+))?/i.exec(scope) ?? [];
+    const { subscription = ofScope, group = groupOfScope } = params;
+    if (subscription === undefined) return;
+    const known = options.stamps.filter(
+      ({ subscriptionId }) => subscriptionId.toLowerCase() === subscription.toLowerCase(),
+    );
+    if (known.length === 0)
+      throw new Refusal(404, "SubscriptionNotFound", `The subscription '${subscription}' could not be found.`);
+    if (group === undefined || known.some(({ resourceGroup }) => resourceGroup.toLowerCase() === group.toLowerCase()))
+      return;
+    throw new Refusal(404, "ResourceGroupNotFound", `Resource group '${group}' could not be found.`);
+  }
+
+  function send(request: IncomingMessage, response: ServerResponse, answer: Answer, correlationId: string): void {
+    const kind = request.method === "DELETE" ? "deletes" : request.method === "GET" ? "reads" : "writes";
+    limits[kind] -= 1;
+    response.writeHead(answer.status, {
+      "x-ms-correlation-request-id": correlationId,
+      "x-ms-request-id": randomUUID(),
+      [`x-ms-ratelimit-remaining-subscription-${kind}`]: String(limits[kind]),
+      ...(answer.body === undefined ? {} : { "content-type": "application/json; charset=utf-8" }),
+      ...answer.headers,
+    });
+    response.end(answer.body === undefined ? undefined : JSON.stringify(answer.body));
+  }
+
+  const server = await startLoopback(handle, { tls: { cert: LOOPBACK_CERTIFICATE, key: LOOPBACK_KEY } });
+  const world: World = {
+    url: server.url,
+    stamps: options.stamps,
+    vaults: options.vaults ?? [],
+    pageSize: options.pageSize ?? DEFAULT_PAGE,
+    settle,
+    violations: [],
+    identities: new Map(),
+    roleAssignments: new Map(),
+    apps: new Map(),
+    jobs: new Map(),
+    storages: new Map(),
+    shares: new Map(),
+    operations: new Map(),
+    images: undefined,
+    locks: new Set(),
+    containers: virtual,
+    openIngress: ingress.openIngress,
+    closeIngress: ingress.closeIngress,
+    folder: mkdtempSync(path.join(tmpdir(), "openclaw-arm-")),
+  };
+  for (const stamp of options.stamps) seedPullIdentity(world, stamp);
+  const [firstStamp] = options.stamps;
+  if (firstStamp === undefined) throw new Error("A loopback Azure needs a stamp");
+
+  return {
+    url: server.url,
+    calls,
+    violations: world.violations,
+    failNext: faults.failNext,
+    failNth: faults.failNth,
+    clearFaults: faults.clear,
+    settle,
+    state: {
+      apps: () => [...world.apps.values()].map((app) => snapshotApp(app)),
+      identities: () => [...world.identities.values()].map((one) => ({ ...one })),
+      roleAssignments: () => [...world.roleAssignments.values()].map((one) => ({ ...one })),
+      shares: () => [...world.shares.values()].map((one) => ({ ...one })),
+      storages: () => [...world.storages.values()].map((one) => ({ ...one })),
+      jobs: () => [...world.jobs.values()].map((one) => ({ ...one })),
+      replicas: () =>
+        Object.fromEntries(
+          [...world.apps.values()].flatMap((app) =>
+            snapshotApp(app).revisions.map(({ name, running }) => [`${app.name}/${name}`, running]),
+          ),
+        ),
+    },
+    tamper: (appName, change) => tamperWith(world, appName, change),
+    seed: {
+      app: (name, { stamp = firstStamp, tags = {} } = {}) => seedForeignApp(world, stamp, name, tags),
+      identity(name, { stamp = firstStamp, tags = {} } = {}) {
+        const { subscriptionId, resourceGroup, location } = stamp;
+        const id = `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/${name}`;
+        return addIdentity(world, { id, name, location, tags });
+      },
+      images(...images) {
+        world.images = new Set(images);
+      },
+    },
+    lock: (resourceId) => void world.locks.add(keyOf(resourceId)),
+    unlock: (resourceId) => void world.locks.delete(keyOf(resourceId)),
+    setHealth: virtual.setHealth,
+    deliveries: virtual.deliveries,
+    mayRead: (principalId, secretName, vaultUrl) => mayRead(world, principalId, secretName, vaultUrl),
+    async close() {
+      await server.close();
+      await ingress.close();
+      for (const job of world.jobs.values()) for (const execution of job.executions.values()) execution.stop();
+      await world.containers.close();
+      await rm(world.folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function faulty({
+  status,
+  code,
+  message = "Refused on demand.",
+  retryAfter,
+  envelope,
+}: Exclude<ArmFault, string>): Answer {
+  const detail = { code, message };
+  return {
+    status,
+    body: envelope === false ? detail : { error: detail },
+    headers: retryAfter === undefined ? {} : { "retry-after": String(retryAfter) },
+  };
+}
