@@ -20,6 +20,7 @@ import { keyOf } from "./arm/resource-id.ts";
 import { ROLE_ASSIGNMENT_ROUTES } from "./arm/role-assignments.ts";
 import type { Route } from "./arm/routing.ts";
 import { seedForeignApp, seedPullIdentity } from "./arm/seed.ts";
+import { createSandboxContainers } from "./arm/sandbox-containers.ts";
 import { STORAGE_ROUTES } from "./arm/storage.ts";
 import { tamperWith, type Tampering } from "./arm/tampering.ts";
 import { createVirtualContainers, type Delivery, type HealthRule } from "./arm/virtual-containers.ts";
@@ -95,6 +96,8 @@ export type ArmServer = {
   setHealth(rule: HealthRule): void;
   /** Updates that virtual containers accepted. */
   deliveries: Delivery[];
+  /** Ends an app's sandbox processes as the kernel does that has no memory left; the platform starts them again. */
+  kill(appName: string): void;
   /** Whether a role assignment in force lets the principal read a secret; of any stamp's vault unless its URL is given. */
   mayRead(principalId: string, secretName: string, vaultUrl?: string): boolean;
   close(): Promise<void>;
@@ -121,6 +124,8 @@ export async function startArm(options: {
   identity: IdentityServer;
   stamps: readonly Stamp[];
   vaults?: readonly KeyVaultServer[];
+  /** `sandbox`: containers are processes of the bundled sandbox runtime; by default they are only said to run. */
+  containers?: "virtual" | "sandbox";
   pageSize?: number;
 }): Promise<ArmServer> {
   const settle: Settle = {
@@ -133,7 +138,9 @@ export async function startArm(options: {
   };
   const calls: ArmCall[] = [];
   const faults = createFaults();
+  const folder = mkdtempSync(path.join(tmpdir(), "openclaw-arm-"));
   const virtual = createVirtualContainers(settle);
+  const sandbox = createSandboxContainers(path.join(folder, "containers"));
   const ingress = createIngress(() => world);
   const limits = { reads: 11_999, writes: 1_199, deletes: 14_999 };
 
@@ -276,10 +283,10 @@ export async function startArm(options: {
     operations: new Map(),
     images: undefined,
     locks: new Set(),
-    containers: virtual,
+    containers: options.containers === "sandbox" ? sandbox : virtual,
     openIngress: ingress.openIngress,
     closeIngress: ingress.closeIngress,
-    folder: mkdtempSync(path.join(tmpdir(), "openclaw-arm-")),
+    folder: path.join(folder, "shares"),
   };
   for (const stamp of options.stamps) seedPullIdentity(world, stamp);
   const [firstStamp] = options.stamps;
@@ -323,13 +330,14 @@ export async function startArm(options: {
     unlock: (resourceId) => void world.locks.delete(keyOf(resourceId)),
     setHealth: virtual.setHealth,
     deliveries: virtual.deliveries,
+    kill: sandbox.kill,
     mayRead: (principalId, secretName, vaultUrl) => mayRead(world, principalId, secretName, vaultUrl),
     async close() {
       await server.close();
       await ingress.close();
       for (const job of world.jobs.values()) for (const execution of job.executions.values()) execution.stop();
       await world.containers.close();
-      await rm(world.folder, { recursive: true, force: true });
+      await rm(folder, { recursive: true, force: true });
     },
   };
 }

@@ -305,9 +305,8 @@ function restart(world: World, call: Call): Answer {
   const revision = findRevision(app, call);
   refuseBusy(app);
   if (!revision.active) return { status: 200 };
+  // The new replica doesn't wait for the old one's end.
   stopReplica(world, revision);
-  // One that is restarted ends before it starts again.
-  revision.draining = 0;
   startReplica(world, app, revision);
   return { status: 200 };
 }

@@ -2,8 +2,13 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 
 export type ContainerHealth = "healthy" | "unhealthy" | "starting";
 
-/** A folder or a set of files that a container finds at `path`. */
-export type Mount = { path: string } & ({ folder: string } | { files: Readonly<Record<string, string>> });
+/** What a container finds at `path`. */
+export type Mount = { path: string } & (
+  | { folder: string }
+  | { files: Readonly<Record<string, string>> }
+  /** An empty folder of its own. */
+  | { empty: true }
+);
 
 /** All that a container is started from. */
 export type ContainerSpec = {

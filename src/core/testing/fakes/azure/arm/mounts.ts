@@ -50,6 +50,7 @@ export function mountsOf(
         break;
       }
       default:
+        mounts.push({ path: mountPath, empty: true });
     }
   }
   return mounts;
