@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
@@ -19,10 +19,12 @@ import { Refusal } from "./arm/refusal.ts";
 import { keyOf } from "./arm/resource-id.ts";
 import { ROLE_ASSIGNMENT_ROUTES } from "./arm/role-assignments.ts";
 import type { Route } from "./arm/routing.ts";
+import { reloadSecrets } from "./arm/secret-reload.ts";
 import { seedForeignApp, seedPullIdentity } from "./arm/seed.ts";
 import { createSandboxContainers } from "./arm/sandbox-containers.ts";
 import { STORAGE_ROUTES } from "./arm/storage.ts";
 import { tamperWith, type Tampering } from "./arm/tampering.ts";
+import { createThrottle } from "./arm/throttle.ts";
 import { createVirtualContainers, type Delivery, type HealthRule } from "./arm/virtual-containers.ts";
 import type {
   Answer,
@@ -69,6 +71,8 @@ export type ArmServer = {
   /** The n-th call from now on, whatever it is. */
   failNth: Faults["failNth"];
   clearFaults(): void;
+  /** From now on, more calls than these within a window are answered 429 with Retry-After. */
+  limit(calls: number, windowMs: number): void;
   settle: Settle;
   state: {
     apps(): AppSnapshot[];
@@ -94,6 +98,8 @@ export type ArmServer = {
   unlock(resourceId: string): void;
   /** Of virtual containers. */
   setHealth(rule: HealthRule): void;
+  /** What Container Apps does every half hour: secrets without a version are read again, and revisions whose secrets changed started anew. */
+  reloadSecrets(): void;
   /** Updates that virtual containers accepted. */
   deliveries: Delivery[];
   /** Ends an app's sandbox processes as the kernel does that has no memory left; the platform starts them again. */
@@ -138,6 +144,7 @@ export async function startArm(options: {
   };
   const calls: ArmCall[] = [];
   const faults = createFaults();
+  const throttle = createThrottle();
   const folder = mkdtempSync(path.join(tmpdir(), "openclaw-arm-"));
   const virtual = createVirtualContainers(settle);
   const sandbox = createSandboxContainers(path.join(folder, "containers"));
@@ -162,7 +169,7 @@ export async function startArm(options: {
     const principalId = holder !== undefined && AUDIENCE.test(holder.audience) ? holder.principalId : undefined;
     const fault = principalId === undefined ? undefined : faults.take({ method, path, body, principalId });
     const apiVersion = query.get("api-version") ?? undefined;
-    const correlationId = randomUUID();
+    const correlationId = request.headers["x-ms-correlation-request-id"]?.toString() ?? randomUUID();
     const record = (status: number): void => {
       const at = performance.now();
       calls.push({ at, method, path, query: search, apiVersion, status, body, correlationId, principalId, fault });
@@ -201,6 +208,7 @@ export async function startArm(options: {
           "AuthenticationFailed",
           "Authentication failed. The 'Authorization' header is missing or invalid.",
         );
+      throttle.count();
       return await dispatch(call);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -288,6 +296,7 @@ export async function startArm(options: {
     closeIngress: ingress.closeIngress,
     folder: path.join(folder, "shares"),
   };
+  mkdirSync(world.folder, { mode: 0o700 });
   for (const stamp of options.stamps) seedPullIdentity(world, stamp);
   const [firstStamp] = options.stamps;
   if (firstStamp === undefined) throw new Error("A loopback Azure needs a stamp");
@@ -299,6 +308,7 @@ export async function startArm(options: {
     failNext: faults.failNext,
     failNth: faults.failNth,
     clearFaults: faults.clear,
+    limit: throttle.limit,
     settle,
     state: {
       apps: () => [...world.apps.values()].map((app) => snapshotApp(app)),
@@ -329,6 +339,7 @@ export async function startArm(options: {
     lock: (resourceId) => void world.locks.add(keyOf(resourceId)),
     unlock: (resourceId) => void world.locks.delete(keyOf(resourceId)),
     setHealth: virtual.setHealth,
+    reloadSecrets: () => reloadSecrets(world),
     deliveries: virtual.deliveries,
     kill: sandbox.kill,
     mayRead: (principalId, secretName, vaultUrl) => mayRead(world, principalId, secretName, vaultUrl),

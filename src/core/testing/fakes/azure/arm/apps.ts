@@ -6,12 +6,12 @@ import { shownApp, shownRevision } from "./app-view.ts";
 import { refuseLocked } from "./locks.ts";
 import { advance, beginOperation, followHeaders } from "./operations.ts";
 import { invalidFields, notFound, Refusal } from "./refusal.ts";
-import { deactivate, isRunning, observe, startReplica, stopReplica } from "./replicas.ts";
+import { deactivate, type Healths, isRunning, observe, startReplica, stopReplica } from "./replicas.ts";
 import { keyOf, shownId } from "./resource-id.ts";
 import { addRevision, planRevision, takenSuffix } from "./revisions.ts";
 import { below, page, routesOf, type Route } from "./routing.ts";
 import { appBody, type AppBody, appPatch, validBody } from "./schema.ts";
-import type { Answer, App, Call, World } from "./world.ts";
+import type { Answer, App, Call, Revision, World } from "./world.ts";
 
 /** All of an app that is written. */
 export type Wanted = Pick<
@@ -128,8 +128,14 @@ function check(world: World, name: string, wanted: Wanted, existing: App | undef
   const secrets = configuration.secrets ?? [];
   const onConsumption = (workloadProfileName ?? "Consumption") === "Consumption";
   checkTemplate(world, template, { environmentId, secrets, onConsumption });
+  const isAssigned = (identity: string): boolean => identities.some((id) => keyOf(id) === keyOf(identity));
+  for (const { identity } of configuration.identitySettings ?? [])
+    if (!isAssigned(identity))
+      throw invalidFields([
+        { field: "configuration.identitySettings", value: identity, problem: "it isn't assigned to the app" },
+      ]);
   for (const { server = "", identity } of configuration.registries ?? [])
-    if (identity !== undefined && !identities.some((id) => keyOf(id) === keyOf(identity)))
+    if (identity !== undefined && !isAssigned(identity))
       throw invalidFields([
         { field: "configuration.registries", value: server, problem: `identity ${identity} isn't assigned to the app` },
       ]);
@@ -208,14 +214,12 @@ async function get(world: World, call: Call): Promise<Answer> {
   return { status: 200, body: shownApp(world, app) };
 }
 
-async function list(world: World, call: Call): Promise<Answer> {
-  const apps = below(world.apps, call).filter(({ id }) => current(world, id) !== undefined);
-  for (const app of apps) await observe(world, app);
-  return page(
-    world,
-    call,
-    apps.map((app) => shownApp(world, app)),
-  );
+function list(world: World, call: Call): Promise<Answer> {
+  return page(world, call, below(world.apps, call), async (app) => {
+    if (app.operation !== undefined) advance(app.operation);
+    await observe(world, app);
+    return shownApp(world, app);
+  });
 }
 
 function remove(world: World, call: Call): Answer {
@@ -264,10 +268,14 @@ function listSecrets(world: World, call: Call): Answer {
 async function listRevisions(world: World, call: Call): Promise<Answer> {
   const app = find(world, call);
   const healths = await observe(world, app);
-  const revisions = [...app.revisions.values()];
-  const shown = revisions.map((revision) => shownRevision(app, revision, healths));
-  for (const revision of revisions) if (revision.draining > 0) revision.draining -= 1;
-  return page(world, call, shown);
+  return page(world, call, [...app.revisions], (revision) => readRevision(app, revision, healths));
+}
+
+/** A look at a revision: the replica of a deactivated one is shown some times more. */
+function readRevision(app: App, revision: Revision, healths: Healths) {
+  const shown = shownRevision(app, revision, healths);
+  if (revision.draining > 0) revision.draining -= 1;
+  return shown;
 }
 
 function findRevision(app: App, { params }: Call) {
@@ -279,9 +287,7 @@ function findRevision(app: App, { params }: Call) {
 async function getRevision(world: World, call: Call): Promise<Answer> {
   const app = find(world, call);
   const revision = findRevision(app, call);
-  const body = shownRevision(app, revision, await observe(world, app));
-  if (revision.draining > 0) revision.draining -= 1;
-  return { status: 200, body };
+  return { status: 200, body: readRevision(app, revision, await observe(world, app)) };
 }
 
 /** What is in that state already is refused, as Azure does (F38). */

@@ -37,7 +37,7 @@ function getEnvironment(world: World, call: Call): Answer {
   return { status: 200, body };
 }
 
-function usages(world: World, call: Call): Answer {
+function usages(world: World, call: Call): Promise<Answer> {
   const { environmentId, coresQuota = DEFAULT_CORES } = findEnvironment(world, call);
   const inUse = [...world.apps.values()]
     .filter((app) => keyOf(app.environmentId) === keyOf(environmentId))
@@ -50,7 +50,7 @@ function usages(world: World, call: Call): Answer {
     limit: coresQuota,
     name: { value: "ManagedEnvironmentConsumptionCores", localizedValue: "Managed Environment Consumption Cores" },
   };
-  return page(world, call, [cores]);
+  return page(world, call, [[cores.name.value, cores]], (usage) => usage);
 }
 
 function putStorage(world: World, call: Call): Answer {

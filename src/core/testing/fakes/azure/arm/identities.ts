@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { refuseLocked } from "./locks.ts";
 import { notFound } from "./refusal.ts";
 import { keyOf, shownId } from "./resource-id.ts";
-import { below, page, routesOf, type Route } from "./routing.ts";
+import { below, type Handler, page, routesOf, type Route } from "./routing.ts";
 import { identityBody, validBody } from "./schema.ts";
 import type { Answer, Call, ManagedIdentity, World } from "./world.ts";
 
@@ -55,7 +55,7 @@ function shown({ id, name, location, tags, principalId, clientId }: ManagedIdent
 }
 
 const { ofGroup, ofSubscription } = routesOf("Microsoft.ManagedIdentity", "2024-11-30");
-const list = (world: World, call: Call): Answer => page(world, call, below(world.identities, call).map(shown));
+const list: Handler = (world, call) => page(world, call, below(world.identities, call), shown);
 
 export const IDENTITY_ROUTES: readonly Route[] = [
   ofGroup("PUT", "userAssignedIdentities/{name}", put),

@@ -7,6 +7,8 @@ export type JobRun = {
   command: readonly string[];
   env: Readonly<Record<string, string>>;
   mounts: readonly Mount[];
+  /** Where it runs when nothing is mounted. */
+  folder: string;
   timeoutMs: number;
 };
 
@@ -14,12 +16,12 @@ export type JobRun = {
  * Runs a job's container on this machine, its mounts' folders in place of their paths in arguments and environment. Resolves with what
  * it wrote once it ended.
  */
-export function runJob({ command, env, mounts, timeoutMs }: JobRun): {
+export function runJob({ command, env, mounts, folder, timeoutMs }: JobRun): {
   ended: Promise<{ succeeded: boolean; output: string }>;
   stop(): void;
 } {
   const [program = "/bin/sh", ...args] = command.map((word) => localise(word, mounts));
-  const [first] = mounts.flatMap((mount) => ("folder" in mount ? [mount.folder] : []));
+  const [first = folder] = mounts.flatMap((mount) => ("folder" in mount ? [mount.folder] : []));
   const child = spawn(program, args, {
     cwd: first,
     env: {

@@ -153,6 +153,7 @@ function execute(world: World, job: Job, given: JobStartBody): Execution {
     command: [...(container.command ?? []), ...(container.args ?? [])],
     env: environmentOf(container, job.secrets),
     mounts,
+    folder: world.folder,
     timeoutMs: (configuration?.replicaTimeout ?? 60) * 1_000,
   });
   execution.stop = run.stop;
@@ -181,13 +182,9 @@ function getExecution(world: World, call: Call): Answer {
   return { status: 200, body: shownExecution(job, execution) };
 }
 
-function listExecutions(world: World, call: Call): Answer {
+function listExecutions(world: World, call: Call): Promise<Answer> {
   const job = find(world, call);
-  return page(
-    world,
-    call,
-    [...job.executions.values()].map((execution) => shownExecution(job, execution)),
-  );
+  return page(world, call, [...job.executions], (execution) => shownExecution(job, execution));
 }
 
 function shown(job: Job) {
@@ -212,9 +209,11 @@ function shown(job: Job) {
   };
 }
 
-function list(world: World, call: Call): Answer {
-  const jobs = below(world.jobs, call).filter(({ id }) => current(world, id) !== undefined);
-  return page(world, call, jobs.map(shown));
+function list(world: World, call: Call): Promise<Answer> {
+  return page(world, call, below(world.jobs, call), (job) => {
+    if (job.operation !== undefined) advance(job.operation);
+    return shown(job);
+  });
 }
 
 const { ofGroup, ofSubscription } = routesOf("Microsoft.App", "2025-07-01");

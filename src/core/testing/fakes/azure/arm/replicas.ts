@@ -77,7 +77,13 @@ export function deactivate(world: World, revision: Revision): void {
   stopReplica(world, revision);
 }
 
-export async function healthOf({ active, container, failure }: Revision): Promise<ContainerHealth | "failed" | "none"> {
+/** What couldn't be pulled or mounted is tried again and again. */
+function startFailed(world: World, app: App, revision: Revision): void {
+  const { active, failure, provisioningState } = revision;
+  if (active && failure !== undefined && provisioningState === "Provisioned") startReplica(world, app, revision);
+}
+
+async function healthOf({ active, container, failure }: Revision): Promise<ContainerHealth | "failed" | "none"> {
   if (!active) return "none";
   if (failure !== undefined) return "failed";
   return container?.isRunning() === true ? container.health() : "unhealthy";
@@ -88,6 +94,7 @@ export type Healths = ReadonlyMap<string, Awaited<ReturnType<typeof healthOf>>>;
 /** A look at an app's replicas: which are healthy, and with that which revision is the latest that became ready. */
 export async function observe(world: World, app: App): Promise<Healths> {
   const healths = new Map<string, Awaited<ReturnType<typeof healthOf>>>();
+  for (const revision of app.revisions.values()) startFailed(world, app, revision);
   for (const revision of app.revisions.values()) healths.set(revision.name, await healthOf(revision));
   if (healths.get(app.latestRevisionName) !== "healthy") return healths;
   app.latestReadyRevisionName = app.latestRevisionName;

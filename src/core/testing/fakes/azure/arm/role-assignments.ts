@@ -61,7 +61,7 @@ function put(world: World, call: Call): Answer {
   const { roleDefinitionId, principalId } = properties;
   const existing = world.roleAssignments.get(keyOf(call.path));
   if (existing !== undefined) {
-    if (existing.principalId !== principalId || role(existing) !== role({ roleDefinitionId })) throw NOT_UPDATABLE();
+    if (existing.principalId !== principalId || role(existing) !== role({ roleDefinitionId })) throw notUpdatable();
     return { status: 200, body: shown(existing) };
   }
   const twin = [...world.roleAssignments.values()].find(
@@ -75,7 +75,7 @@ function put(world: World, call: Call): Answer {
   return { status: 201, body: shown(added) };
 }
 
-function NOT_UPDATABLE(): Refusal {
+function notUpdatable(): Refusal {
   const message = "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.";
   return new Refusal(400, "RoleAssignmentUpdateNotPermitted", message);
 }
@@ -111,17 +111,17 @@ function remove(world: World, { path }: Call): Answer {
 }
 
 /** Those at, above and below a scope, unless `$filter` says `atScope()`: then not those below. */
-function list(world: World, call: Call): Answer {
+function list(world: World, call: Call): Promise<Answer> {
   const scope = keyOf(call.params["scope"] ?? "");
   const filter = call.query.get("$filter") ?? "";
   const principal = /(?:principalId eq|assignedTo\()\s*'([^']+)'/i.exec(filter)?.[1];
-  const found = [...world.roleAssignments.values()].filter((one) => {
+  const found = [...world.roleAssignments].filter(([, one]) => {
     const at = keyOf(one.scope);
     const isAbove = at === scope || scope.startsWith(`${at}/`);
     const isBelow = at.startsWith(`${scope}/`) && !filter.includes("atScope()");
     return (isAbove || isBelow) && (principal === undefined || one.principalId === principal);
   });
-  return page(world, call, found.map(shown));
+  return page(world, call, found, shown);
 }
 
 function shown({ id, name, scope, roleDefinitionId, principalId, principalType, createdOn }: RoleAssignment) {

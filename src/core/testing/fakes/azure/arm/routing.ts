@@ -32,19 +32,31 @@ function compile(template: string): RegExp {
   return new RegExp(`^${pattern}$`, "i");
 }
 
-/** One page of a list, with the link to the next one. */
-export function page(world: World, { path, query }: Call, entries: readonly unknown[]): Answer {
-  const start = Number(query.get("$skiptoken") ?? 0);
-  const value = entries.slice(start, start + world.pageSize);
-  if (entries.length <= start + world.pageSize) return { status: 200, body: { value } };
+/**
+ * One page of records, which are kept by key, with the link to the next one. The link names the last key, so that what comes and goes
+ * meanwhile moves nothing else from page to page.
+ */
+export async function page<Record>(
+  world: World,
+  { path, query }: Call,
+  records: readonly (readonly [key: string, record: Record])[],
+  show: (record: Record) => unknown,
+): Promise<Answer> {
+  const after = Buffer.from(query.get("$skiptoken") ?? "", "base64url").toString("utf8");
+  const left = records.filter(([key]) => key > after).toSorted(([one], [other]) => (one < other ? -1 : 1));
+  const shown = left.slice(0, world.pageSize);
+  const value: unknown[] = [];
+  for (const [, record] of shown) value.push(await show(record));
+  const last = shown.at(-1);
+  if (last === undefined || left.length === shown.length) return { status: 200, body: { value } };
   const next = new URLSearchParams(query);
-  next.set("$skiptoken", String(start + world.pageSize));
+  next.set("$skiptoken", Buffer.from(last[0]).toString("base64url"));
   return { status: 200, body: { value, nextLink: `${world.url}${path}?${next.toString()}` } };
 }
 
 /** Records below a group or a subscription: those whose key begins so. */
-export function below<Record>(records: ReadonlyMap<string, Record>, { params }: Call): Record[] {
+export function below<Record>(records: ReadonlyMap<string, Record>, { params }: Call): [string, Record][] {
   const group = params["group"] === undefined ? "" : `resourcegroups/${params["group"].toLowerCase()}/`;
   const prefix = `/subscriptions/${(params["subscription"] ?? "").toLowerCase()}/${group}`;
-  return [...records].filter(([key]) => key.startsWith(prefix)).map(([, record]) => record);
+  return [...records].filter(([key]) => key.startsWith(prefix));
 }

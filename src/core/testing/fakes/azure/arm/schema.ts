@@ -11,7 +11,9 @@ import { Refusal } from "./refusal.ts";
  * Left out is what the control plane has no use for, such as Dapr: a request with it is refused here too.
  */
 
-const tags = z.record(z.string(), z.string());
+const tags = z
+  .record(z.string().regex(/^[^<>%&\\?/]{1,512}$/), z.string().max(256))
+  .refine((given) => Object.keys(given).length <= 50, "there are more than 50");
 
 const environmentVariable = z
   .strictObject({ name: z.string().min(1), value: z.string().optional(), secretRef: z.string().optional() })

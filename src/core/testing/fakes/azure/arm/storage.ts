@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import type { Stamp } from "../../../../platform/config.ts";
 import { nowText } from "./clock.ts";
@@ -8,6 +8,8 @@ import { keyOf } from "./resource-id.ts";
 import { page, routesOf, type Route } from "./routing.ts";
 import { shareBody, validBody } from "./schema.ts";
 import type { Answer, Call, Share, World } from "./world.ts";
+
+const SNAPSHOTS = ".snapshots";
 
 function findAccount(world: World, { params }: Call): Stamp {
   const { subscription = "", group = "", account = "" } = params;
@@ -82,12 +84,15 @@ function refuseDeleting(share: Share | undefined): void {
   throw new Refusal(409, "ShareBeingDeleted", "The specified share is being deleted. Try operation later.");
 }
 
+/** Its files lie below `.snapshots` in the share, where NFS clients find them. */
 function putSnapshot(share: Share | undefined, call: Call): Answer {
   if (share === undefined) throw missing(call);
   // Names are times to a ten-millionth of a second, of which ours count only some.
   const time = nowText().replace("Z", `${String(share.snapshots.size).padStart(4, "0")}Z`);
-  const folder = `${share.folder}.snapshots/${time.replaceAll(":", "-")}`;
-  cpSync(share.folder, folder, { recursive: true, preserveTimestamps: true });
+  const folder = path.join(share.folder, SNAPSHOTS, time);
+  mkdirSync(folder, { recursive: true });
+  for (const name of readdirSync(share.folder).filter((one) => one !== SNAPSHOTS))
+    cpSync(path.join(share.folder, name), path.join(folder, name), { recursive: true, preserveTimestamps: true });
   share.snapshots.set(time, { folder });
   return { status: 201, body: shown(share, time) };
 }
@@ -110,16 +115,18 @@ function get(world: World, call: Call): Answer {
   return { status: 200, body: shown(share, time) };
 }
 
-function list(world: World, call: Call): Answer {
+function list(world: World, call: Call): Promise<Answer> {
   findAccount(world, call);
   const prefix = `${keyOf(call.path)}/`;
   const shares = [...world.shares].filter(([key, { deleting }]) => key.startsWith(prefix) && deleting === undefined);
   const withSnapshots = call.query.get("$expand")?.includes("snapshots") === true;
-  const entries = shares.flatMap(([, share]) => [
-    ...(withSnapshots ? [...share.snapshots.keys()].map((time) => shown(share, time)) : []),
-    shown(share),
+  const entries = shares.flatMap(([key, share]): [string, unknown][] => [
+    ...(withSnapshots
+      ? [...share.snapshots.keys()].map((time): [string, unknown] => [`${key}?${time}`, shown(share, time)])
+      : []),
+    [key, shown(share)],
   ]);
-  return page(world, call, entries);
+  return page(world, call, entries, (entry) => entry);
 }
 
 function remove(world: World, call: Call): Answer {
@@ -133,7 +140,6 @@ function remove(world: World, call: Call): Answer {
   if (share.snapshots.size > 0 && call.query.get("$include") !== "snapshots")
     throw new Refusal(409, "ShareHasSnapshots", "The share has snapshots and the operation requires no snapshots.");
   rmSync(share.folder, { recursive: true, force: true });
-  rmSync(`${share.folder}.snapshots`, { recursive: true, force: true });
   share.deleting = world.settle.deletePolls;
   return { status: 200 };
 }
