@@ -6,37 +6,20 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Stamp } from "../../../platform/config.ts";
 import { readBody, startLoopback } from "../loopback.ts";
-import { type AppSnapshot, snapshotApp } from "./arm/snapshots.ts";
-import { APP_ROUTES } from "./arm/apps.ts";
+import { type Snapshots, snapshotsOf } from "./arm/snapshots.ts";
 import { mayRead } from "./arm/app-secrets.ts";
-import { ENVIRONMENT_ROUTES } from "./arm/environments.ts";
+import { dispatch } from "./arm/dispatch.ts";
 import { type ArmFault, createFaults, drop, type Faults } from "./arm/faults.ts";
-import { addIdentity, IDENTITY_ROUTES } from "./arm/identities.ts";
 import { createIngress } from "./arm/ingress.ts";
-import { JOB_ROUTES } from "./arm/jobs.ts";
-import { OPERATION_ROUTES } from "./arm/operations.ts";
 import { Refusal } from "./arm/refusal.ts";
 import { keyOf } from "./arm/resource-id.ts";
-import { ROLE_ASSIGNMENT_ROUTES } from "./arm/role-assignments.ts";
-import type { Route } from "./arm/routing.ts";
 import { reloadSecrets } from "./arm/secret-reload.ts";
-import { seedForeignApp, seedPullIdentity } from "./arm/seed.ts";
+import { seedPullIdentity, type Seeds, seedsOf } from "./arm/seed.ts";
 import { createSandboxContainers } from "./arm/sandbox-containers.ts";
-import { STORAGE_ROUTES } from "./arm/storage.ts";
 import { tamperWith, type Tampering } from "./arm/tampering.ts";
 import { createThrottle } from "./arm/throttle.ts";
 import { createVirtualContainers, type Delivery, type HealthRule } from "./arm/virtual-containers.ts";
-import type {
-  Answer,
-  Call,
-  EnvironmentStorage,
-  Job,
-  ManagedIdentity,
-  RoleAssignment,
-  Settle,
-  Share,
-  World,
-} from "./arm/world.ts";
+import type { Answer, Call, Settle, World } from "./arm/world.ts";
 import { LOOPBACK_CERTIFICATE, LOOPBACK_KEY } from "./certificate.ts";
 import { bearerToken, type IdentityServer } from "./identity-server.ts";
 import type { KeyVaultServer } from "./key-vault.ts";
@@ -48,7 +31,7 @@ export type ArmCall = {
   at: number;
   method: string;
   path: string;
-  query: string;
+  query: URLSearchParams;
   apiVersion: string | undefined;
   /** 0 when the connection broke instead. */
   status: number;
@@ -74,25 +57,10 @@ export type ArmServer = {
   /** From now on, more calls than these within a window are answered 429 with Retry-After. */
   limit(calls: number, windowMs: number): void;
   settle: Settle;
-  state: {
-    apps(): AppSnapshot[];
-    identities(): ManagedIdentity[];
-    roleAssignments(): RoleAssignment[];
-    shares(): Share[];
-    storages(): EnvironmentStorage[];
-    jobs(): Job[];
-    /** How many containers really run, by `app/revision`. */
-    replicas(): Record<string, number>;
-  };
+  state: Snapshots;
   /** Somebody else's hand in the portal; the template changed makes a new revision. */
   tamper(appName: string, change: (app: Tampering) => void): void;
-  seed: {
-    /** An app that isn't ours, without tags unless given. */
-    app(name: string, options?: { stamp?: Stamp; tags?: Record<string, string> }): Promise<void>;
-    identity(name: string, options?: { stamp?: Stamp; tags?: Record<string, string> }): ManagedIdentity;
-    /** From now on only these images exist. */
-    images(...images: string[]): void;
-  };
+  seed: Seeds;
   /** Its deletion, and that of all below it, is refused. */
   lock(resourceId: string): void;
   unlock(resourceId: string): void;
@@ -111,15 +79,7 @@ export type ArmServer = {
 
 const AUDIENCE = /^https:\/\/management\.(core\.windows\.net|azure\.com)\/?$/;
 const DEFAULT_PAGE = 20;
-const ROUTES: readonly Route[] = [
-  ...APP_ROUTES,
-  ...JOB_ROUTES,
-  ...ENVIRONMENT_ROUTES,
-  ...OPERATION_ROUTES,
-  ...IDENTITY_ROUTES,
-  ...STORAGE_ROUTES,
-  ...ROLE_ASSIGNMENT_ROUTES,
-];
+const FAILURE = { code: "ContainerAppOperationError", message: "Failed to provision on demand." };
 
 /**
  * Azure Resource Manager on loopback, with all that the control plane asks of it: long-running operations, eventual consistency, odd
@@ -152,113 +112,52 @@ export async function startArm(options: {
   const limits = { reads: 11_999, writes: 1_199, deletes: 14_999 };
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const {
-      pathname,
-      searchParams: query,
-      search,
-    } = new URL(
-      // A scope that begins with a slash comes with two of them.
-      (request.url ?? "/").replace(/^\/{2,}/, "/"),
-      "https://loopback",
-    );
-    const method = request.method ?? "GET";
-    const path = decodeURIComponent(pathname).replaceAll(/\/{2,}/g, "/");
-    const text = (await readBody(request)).toString("utf8");
-    const body: unknown = text === "" ? undefined : JSON.parse(text);
-    const holder = options.identity.holderOf(bearerToken(request) ?? "");
-    const principalId = holder !== undefined && AUDIENCE.test(holder.audience) ? holder.principalId : undefined;
-    const fault = principalId === undefined ? undefined : faults.take({ method, path, body, principalId });
-    const apiVersion = query.get("api-version") ?? undefined;
-    const correlationId = request.headers["x-ms-correlation-request-id"]?.toString() ?? randomUUID();
+    const call = await readCall(request);
+    const fault = call.principalId === undefined ? undefined : faults.take({ ...call, principalId: call.principalId });
     const record = (status: number): void => {
+      const { method, path, query, body, correlationId, principalId } = call;
+      const apiVersion = query.get("api-version") ?? undefined;
       const at = performance.now();
-      calls.push({ at, method, path, query: search, apiVersion, status, body, correlationId, principalId, fault });
+      calls.push({ at, method, path, query, apiVersion, status, body, correlationId, principalId, fault });
     };
     if (fault === "hang") return record(0);
     if (fault === "reset") {
       record(0);
       return drop(request);
     }
-    const answer =
-      typeof fault === "object"
-        ? faulty(fault)
-        : await reply({
-            method,
-            path,
-            query,
-            params: {},
-            headers: request.headers,
-            body,
-            principalId,
-            doom:
-              fault === "operation-failed"
-                ? { code: "ContainerAppOperationError", message: "Failed to provision revision on demand." }
-                : undefined,
-          });
+    const doom = fault === "operation-failed" ? FAILURE : undefined;
+    const answer = typeof fault === "object" ? faulty(fault) : await reply({ ...call, params: {}, doom });
     record(fault === "lost" ? 0 : answer.status);
     if (fault === "lost") return drop(request);
-    send(request, response, answer, correlationId);
+    send(request, response, answer, call.correlationId);
+  }
+
+  async function readCall(request: IncomingMessage) {
+    // A scope that begins with a slash comes with two of them.
+    const url = new URL((request.url ?? "/").replace(/^\/{2,}/, "/"), "https://loopback");
+    const text = (await readBody(request)).toString("utf8");
+    const holder = options.identity.holderOf(bearerToken(request) ?? "");
+    return {
+      method: request.method ?? "GET",
+      path: decodeURIComponent(url.pathname).replaceAll(/\/{2,}/g, "/"),
+      query: url.searchParams,
+      headers: request.headers,
+      body: text === "" ? undefined : (JSON.parse(text) as unknown),
+      principalId: holder !== undefined && AUDIENCE.test(holder.audience) ? holder.principalId : undefined,
+      correlationId: request.headers["x-ms-correlation-request-id"]?.toString() ?? randomUUID(),
+    };
   }
 
   async function reply({ principalId, ...call }: Call & { principalId: string | undefined }): Promise<Answer> {
     try {
-      if (principalId === undefined)
-        throw new Refusal(
-          401,
-          "AuthenticationFailed",
-          "Authentication failed. The 'Authorization' header is missing or invalid.",
-        );
+      if (principalId === undefined) throw new Refusal(401, "AuthenticationFailed", "Authentication failed.");
       throttle.count();
-      return await dispatch(call);
+      return await dispatch(world, call);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       const { status, code, message, headers } = error;
       return { status, body: { error: { code, message } }, headers };
     }
-  }
-
-  async function dispatch(call: Call): Promise<Answer> {
-    for (const route of ROUTES) {
-      const match = route.method === call.method ? route.path.exec(call.path) : null;
-      if (match === null) continue;
-      checkVersion(call, route.apiVersion);
-      const params = match.groups ?? {};
-      checkGroup(params);
-      return route.handle(world, { ...call, params });
-    }
-    world.violations.push(`${call.method} ${call.path}: there is no such route`);
-    throw new Refusal(404, "InvalidResourceType", `The resource type could not be found: ${call.method} ${call.path}`);
-  }
-
-  function checkVersion({ method, path, query }: Call, pinned: string): void {
-    const version = query.get("api-version");
-    if (version === pinned) return;
-    world.violations.push(`${method} ${path}: api-version ${version} instead of ${pinned}`);
-    if (version === null)
-      throw new Refusal(
-        400,
-        "MissingApiVersionParameter",
-        "The api-version query parameter (?api-version=) is required for all requests.",
-      );
-    throw new Refusal(
-      400,
-      "InvalidApiVersionParameter",
-      `The api-version '${version}' is invalid. The supported versions are '${pinned}'.`,
-    );
-  }
-
-  function checkGroup({ scope = "", ...params }: Record<string, string>): void {
-    const [, ofScope, groupOfScope] = /^\/subscriptions\/([^/]+)(?:\/resourceGroups\/([^/]+))?/i.exec(scope) ?? [];
-    const { subscription = ofScope, group = groupOfScope } = params;
-    if (subscription === undefined) return;
-    const known = options.stamps.filter(
-      ({ subscriptionId }) => subscriptionId.toLowerCase() === subscription.toLowerCase(),
-    );
-    if (known.length === 0)
-      throw new Refusal(404, "SubscriptionNotFound", `The subscription '${subscription}' could not be found.`);
-    if (group === undefined || known.some(({ resourceGroup }) => resourceGroup.toLowerCase() === group.toLowerCase()))
-      return;
-    throw new Refusal(404, "ResourceGroupNotFound", `Resource group '${group}' could not be found.`);
   }
 
   function send(request: IncomingMessage, response: ServerResponse, answer: Answer, correlationId: string): void {
@@ -310,32 +209,9 @@ export async function startArm(options: {
     clearFaults: faults.clear,
     limit: throttle.limit,
     settle,
-    state: {
-      apps: () => [...world.apps.values()].map((app) => snapshotApp(app)),
-      identities: () => [...world.identities.values()].map((one) => ({ ...one })),
-      roleAssignments: () => [...world.roleAssignments.values()].map((one) => ({ ...one })),
-      shares: () => [...world.shares.values()].map((one) => ({ ...one })),
-      storages: () => [...world.storages.values()].map((one) => ({ ...one })),
-      jobs: () => [...world.jobs.values()].map((one) => ({ ...one })),
-      replicas: () =>
-        Object.fromEntries(
-          [...world.apps.values()].flatMap((app) =>
-            snapshotApp(app).revisions.map(({ name, running }) => [`${app.name}/${name}`, running]),
-          ),
-        ),
-    },
+    state: snapshotsOf(world),
     tamper: (appName, change) => tamperWith(world, appName, change),
-    seed: {
-      app: (name, { stamp = firstStamp, tags = {} } = {}) => seedForeignApp(world, stamp, name, tags),
-      identity(name, { stamp = firstStamp, tags = {} } = {}) {
-        const { subscriptionId, resourceGroup, location } = stamp;
-        const id = `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/${name}`;
-        return addIdentity(world, { id, name, location, tags });
-      },
-      images(...images) {
-        world.images = new Set(images);
-      },
-    },
+    seed: seedsOf(world, firstStamp),
     lock: (resourceId) => void world.locks.add(keyOf(resourceId)),
     unlock: (resourceId) => void world.locks.delete(keyOf(resourceId)),
     setHealth: virtual.setHealth,

@@ -1,20 +1,21 @@
 import { canonical, mergePatch } from "./canonical.ts";
 import { nowText } from "./clock.ts";
+import { busy, current, find, refuseBusy } from "./app-lookup.ts";
 import { checkEnvironment, checkIdentities, checkName, checkTemplate } from "./app-rules.ts";
 import { resolveSecrets } from "./app-secrets.ts";
-import { shownApp, shownRevision } from "./app-view.ts";
+import { shownApp } from "./app-view.ts";
 import { refuseLocked } from "./locks.ts";
 import { advance, beginOperation, followHeaders } from "./operations.ts";
-import { invalidFields, notFound, Refusal } from "./refusal.ts";
-import { deactivate, type Healths, isRunning, observe, startReplica, stopReplica } from "./replicas.ts";
-import { keyOf, shownId } from "./resource-id.ts";
+import { invalidFields, Refusal } from "./refusal.ts";
+import { isRunning, observe, startReplica, stopReplica } from "./replicas.ts";
+import { keyOf } from "./resource-id.ts";
 import { addRevision, planRevision, takenSuffix } from "./revisions.ts";
 import { below, page, routesOf, type Route } from "./routing.ts";
 import { appBody, type AppBody, appPatch, validBody } from "./schema.ts";
-import type { Answer, App, Call, Revision, World } from "./world.ts";
+import type { Answer, App, Call, World } from "./world.ts";
 
 /** All of an app that is written. */
-export type Wanted = Pick<
+type Wanted = Pick<
   App,
   | "location"
   | "tags"
@@ -42,7 +43,7 @@ function wantedOf({ location, tags = {}, identity, managedBy, properties = {} }:
 }
 
 /** The body that would make an app what it is, with the values of its secrets where they were given so. */
-export function bodyOf(app: Wanted): AppBody {
+function bodyOf(app: Wanted): AppBody {
   const { location, tags, managedBy, workloadProfileName, environmentId, configuration, template } = app;
   return {
     location,
@@ -89,6 +90,7 @@ async function patch(world: World, call: Call): Promise<Answer> {
 /** Makes the app what is wanted, unless that needs a revision that can't be. @throws Refusal, nothing done, when something is wrong. */
 async function apply(world: World, call: Call, existing: App | undefined, wanted: Wanted) {
   const name = existing?.name ?? call.params["name"] ?? "";
+  checkName("ContainerApp", call.params["name"] ?? "");
   check(world, name, wanted, existing);
   const secrets = resolveSecrets(world, wanted.configuration.secrets ?? [], wanted.identities);
   const plan = planRevision(existing ?? { name, revisions: new Map(), latestRevisionName: "" }, wanted.template);
@@ -119,7 +121,6 @@ function pick({ template: { revisionSuffix: _suffix, ...template }, ...rest }: W
 }
 
 function check(world: World, name: string, wanted: Wanted, existing: App | undefined): void {
-  checkName("ContainerApp", name);
   const { environmentId, location, configuration, template, identities, workloadProfileName } = wanted;
   checkEnvironment(world, environmentId, location);
   if (existing !== undefined && keyOf(existing.environmentId) !== keyOf(environmentId))
@@ -143,6 +144,12 @@ function check(world: World, name: string, wanted: Wanted, existing: App | undef
 
 async function newApp(world: World, call: Call, wanted: Wanted): Promise<App> {
   const { name = "", group = "" } = call.params;
+  const port = await world.openIngress(keyOf(call.path));
+  const other = world.apps.get(keyOf(call.path));
+  if (other !== undefined) {
+    world.closeIngress(port);
+    throw busy(other);
+  }
   const app: App = {
     ...wanted,
     id: call.path,
@@ -155,7 +162,7 @@ async function newApp(world: World, call: Call, wanted: Wanted): Promise<App> {
     latestReadyRevisionName: "",
     operation: undefined,
     createdAt: nowText(),
-    port: await world.openIngress(keyOf(call.path)),
+    port,
   };
   world.apps.set(keyOf(call.path), app);
   return app;
@@ -185,27 +192,6 @@ function begin(world: World, call: Call, app: App, error?: { code: string; messa
     },
   });
   return followHeaders(world, app.operation);
-}
-
-/** The app as this look finds it; what is under way goes on with every look. */
-function current(world: World, path: string): App | undefined {
-  const app = world.apps.get(keyOf(path));
-  if (app?.operation !== undefined) advance(app.operation);
-  return world.apps.get(keyOf(path));
-}
-
-export function find(world: World, { params }: Call): App {
-  const { subscription = "", group = "", name = "" } = params;
-  const id = `/subscriptions/${subscription}/resourceGroups/${group}/providers/Microsoft.App/containerApps/${name}`;
-  const app = current(world, id);
-  if (app === undefined) throw notFound("Microsoft.App/containerApps", name, group);
-  return app;
-}
-
-export function refuseBusy(app: App | undefined): void {
-  if (app?.operation?.status !== "InProgress") return;
-  const message = `Cannot modify a container app '${app.name}' because there is an active provisioning operation in progress. Please retry the operation later.`;
-  throw new Refusal(409, "ContainerAppOperationInProgress", message);
 }
 
 async function get(world: World, call: Call): Promise<Answer> {
@@ -265,58 +251,6 @@ function listSecrets(world: World, call: Call): Answer {
   return { status: 200, body: { value } };
 }
 
-async function listRevisions(world: World, call: Call): Promise<Answer> {
-  const app = find(world, call);
-  const healths = await observe(world, app);
-  return page(world, call, [...app.revisions], (revision) => readRevision(app, revision, healths));
-}
-
-/** A look at a revision: the replica of a deactivated one is shown some times more. */
-function readRevision(app: App, revision: Revision, healths: Healths) {
-  const shown = shownRevision(app, revision, healths);
-  if (revision.draining > 0) revision.draining -= 1;
-  return shown;
-}
-
-function findRevision(app: App, { params }: Call) {
-  const revision = app.revisions.get(params["revision"] ?? "");
-  if (revision !== undefined) return revision;
-  throw new Refusal(404, "RevisionNotFound", `Revision '${params["revision"]}' of '${shownId(app.id)}' was not found.`);
-}
-
-async function getRevision(world: World, call: Call): Promise<Answer> {
-  const app = find(world, call);
-  const revision = findRevision(app, call);
-  return { status: 200, body: readRevision(app, revision, await observe(world, app)) };
-}
-
-/** What is in that state already is refused, as Azure does (F38). */
-function setActive(world: World, call: Call, active: boolean): Answer {
-  const app = find(world, call);
-  const revision = findRevision(app, call);
-  refuseBusy(app);
-  if (revision.active === active) {
-    const message = `Revision '${revision.name}' is already in requested state: ${active ? "active" : "inactive"}.`;
-    throw new Refusal(400, "RevisionAlreadyInRequestedState", message);
-  }
-  if (active) {
-    revision.active = true;
-    startReplica(world, app, revision);
-  } else deactivate(world, revision);
-  return { status: 200 };
-}
-
-function restart(world: World, call: Call): Answer {
-  const app = find(world, call);
-  const revision = findRevision(app, call);
-  refuseBusy(app);
-  if (!revision.active) return { status: 200 };
-  // The new replica doesn't wait for the old one's end.
-  stopReplica(world, revision);
-  startReplica(world, app, revision);
-  return { status: 200 };
-}
-
 const { ofGroup, ofSubscription } = routesOf("Microsoft.App", "2025-07-01");
 
 export const APP_ROUTES: readonly Route[] = [
@@ -327,11 +261,4 @@ export const APP_ROUTES: readonly Route[] = [
   ofGroup("GET", "containerApps", list),
   ofSubscription("GET", "containerApps", list),
   ofGroup("POST", "containerApps/{name}/listSecrets", listSecrets),
-  ofGroup("GET", "containerApps/{name}/revisions", listRevisions),
-  ofGroup("GET", "containerApps/{name}/revisions/{revision}", getRevision),
-  ofGroup("POST", "containerApps/{name}/revisions/{revision}/activate", (world, call) => setActive(world, call, true)),
-  ofGroup("POST", "containerApps/{name}/revisions/{revision}/deactivate", (world, call) =>
-    setActive(world, call, false),
-  ),
-  ofGroup("POST", "containerApps/{name}/revisions/{revision}/restart", restart),
 ];

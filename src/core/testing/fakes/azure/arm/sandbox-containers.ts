@@ -66,6 +66,7 @@ export function createSandboxContainers(folder: string): ContainerHost & { kill(
         const ended = child.exitCode === null && child.signalCode === null ? once(child, "exit") : Promise.resolve();
         await Promise.race([ended, aborted(signal)]);
         if (identity !== undefined) await stopProcess(identity);
+        identity = undefined;
         if (!signal.aborted) await delay(wait, undefined, { signal }).catch(() => {});
       }
     }

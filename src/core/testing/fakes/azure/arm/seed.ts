@@ -5,15 +5,15 @@ import { addIdentity } from "./identities.ts";
 import { keyOf } from "./resource-id.ts";
 import { ACR_PULL, addRoleAssignment, registryScope } from "./role-assignments.ts";
 import { addRevision } from "./revisions.ts";
-import type { App, World } from "./world.ts";
+import type { App, ManagedIdentity, World } from "./world.ts";
 
 /** The identity that pulls images for all apps of a stamp; whoever set the stamp up made it. */
 export const PULL_IDENTITY = "openclaw-pull";
 
 export function seedPullIdentity(world: World, stamp: Stamp): void {
-  const { subscriptionId, resourceGroup, location, acrServer } = stamp;
+  const { subscriptionId, location, acrServer } = stamp;
   if (acrServer === undefined) return;
-  const id = `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/${PULL_IDENTITY}`;
+  const id = identityId(stamp, PULL_IDENTITY);
   const { principalId } = addIdentity(world, { id, name: PULL_IDENTITY, location, tags: {} });
   addRoleAssignment(world, {
     name: randomUUID(),
@@ -23,8 +23,32 @@ export function seedPullIdentity(world: World, stamp: Stamp): void {
   });
 }
 
-/** An app that somebody else runs in the stamp. */
-export async function seedForeignApp(
+/** What is there before the control plane comes. */
+export type Seeds = {
+  /** An app that somebody else runs, without tags unless given. */
+  app(name: string, options?: { stamp?: Stamp; tags?: Record<string, string> }): Promise<void>;
+  identity(name: string, options?: { stamp?: Stamp; tags?: Record<string, string> }): ManagedIdentity;
+  /** From now on only these images exist. */
+  images(...images: string[]): void;
+};
+
+export function seedsOf(world: World, firstStamp: Stamp): Seeds {
+  return {
+    app: (name, { stamp = firstStamp, tags = {} } = {}) => seedForeignApp(world, stamp, name, tags),
+    identity(name, { stamp = firstStamp, tags = {} } = {}) {
+      return addIdentity(world, { id: identityId(stamp, name), name, location: stamp.location, tags });
+    },
+    images(...images) {
+      world.images = new Set(images);
+    },
+  };
+}
+
+function identityId({ subscriptionId, resourceGroup }: Stamp, name: string): string {
+  return `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/${name}`;
+}
+
+async function seedForeignApp(
   world: World,
   { subscriptionId, resourceGroup, location, environmentId }: Stamp,
   name: string,

@@ -1,8 +1,8 @@
 import { isRunning } from "./replicas.ts";
-import type { App, Revision } from "./world.ts";
+import type { App, EnvironmentStorage, Job, ManagedIdentity, Revision, RoleAssignment, Share, World } from "./world.ts";
 
 /** What is to be known of an app beside what ARM shows of it. */
-export type AppSnapshot = Pick<
+type AppSnapshot = Pick<
   App,
   | "id"
   | "name"
@@ -27,7 +27,7 @@ export type AppSnapshot = Pick<
   })[];
 };
 
-export function snapshotApp(app: App): AppSnapshot {
+function snapshotApp(app: App): AppSnapshot {
   const { id, name, location, tags, identities, configuration, template, provisioningState } = app;
   const { latestRevisionName, latestReadyRevisionName } = app;
   return structuredClone({
@@ -55,4 +55,37 @@ export function snapshotApp(app: App): AppSnapshot {
       running: isRunning(revision) ? 1 : 0,
     })),
   });
+}
+
+/** What there is at the moment, as copies. */
+export type Snapshots = {
+  apps(): AppSnapshot[];
+  identities(): ManagedIdentity[];
+  roleAssignments(): RoleAssignment[];
+  shares(): Share[];
+  storages(): EnvironmentStorage[];
+  jobs(): Job[];
+  /** How many containers really run, by `app/revision`. */
+  replicas(): Record<string, number>;
+};
+
+export function snapshotsOf(world: World): Snapshots {
+  return {
+    apps: () => [...world.apps.values()].map(snapshotApp),
+    identities: () => copies(world.identities),
+    roleAssignments: () => copies(world.roleAssignments),
+    shares: () => copies(world.shares),
+    storages: () => copies(world.storages),
+    jobs: () => copies(world.jobs),
+    replicas: () =>
+      Object.fromEntries(
+        [...world.apps.values()].flatMap(({ name: app, revisions }) =>
+          [...revisions.values()].map((revision) => [`${app}/${revision.name}`, isRunning(revision) ? 1 : 0]),
+        ),
+      ),
+  };
+}
+
+function copies<Record extends object>(records: ReadonlyMap<string, Record>): Record[] {
+  return [...records.values()].map((record) => ({ ...record }));
 }

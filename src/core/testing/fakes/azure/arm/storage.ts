@@ -1,5 +1,6 @@
 import { cpSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
+import { addMs, systemClock } from "../../../../platform/clock.ts";
 import type { Stamp } from "../../../../platform/config.ts";
 import { nowText } from "./clock.ts";
 import { refuseLocked } from "./locks.ts";
@@ -87,8 +88,7 @@ function refuseDeleting(share: Share | undefined): void {
 /** Its files lie below `.snapshots` in the share, where NFS clients find them. */
 function putSnapshot(share: Share | undefined, call: Call): Answer {
   if (share === undefined) throw missing(call);
-  // Names are times to a ten-millionth of a second, of which ours count only some.
-  const time = nowText().replace("Z", `${String(share.snapshots.size).padStart(4, "0")}Z`);
+  const time = freeTime(share);
   const folder = path.join(share.folder, SNAPSHOTS, time);
   mkdirSync(folder, { recursive: true });
   for (const name of readdirSync(share.folder).filter((one) => one !== SNAPSHOTS))
@@ -101,9 +101,21 @@ function missing({ params }: Call): Refusal {
   return new Refusal(404, "ShareNotFound", `The specified share does not exist: ${params["share"]}`);
 }
 
+/** Snapshots are named by the second that they were taken in. */
+function freeTime({ snapshots }: Share): string {
+  let at = systemClock.now();
+  while (snapshots.has(timeText(at))) at = addMs(at, 1_000);
+  return timeText(at);
+}
+
+function timeText(at: Date): string {
+  return `${at.toISOString().slice(0, 19)}.0000000Z`;
+}
+
+/** The snapshot that is asked about, however its time is written. */
 function snapshotOf({ headers }: Call): string | undefined {
   const given = headers["x-ms-snapshot"];
-  return Array.isArray(given) ? given[0] : given;
+  return given === undefined ? undefined : timeText(new Date(String(given)));
 }
 
 function get(world: World, call: Call): Answer {

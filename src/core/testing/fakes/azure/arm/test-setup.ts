@@ -227,3 +227,27 @@ export function withCode(code: string, status?: number) {
     return true;
   };
 }
+
+/** A call that no SDK makes so, or whose headers are to be seen. */
+export async function callArm(
+  { arm, identity }: LoopbackAzure,
+  method: "GET" | "PUT" | "PATCH" | "POST" | "DELETE",
+  pathAndQuery: string,
+  {
+    body,
+    token = identity.issue("the-control-plane", "https://management.azure.com"),
+  }: { body?: unknown; token?: string } = {},
+) {
+  const response = await request(`${arm.url}${pathAndQuery}`, {
+    method,
+    headers: { authorization: `Bearer ${token}` },
+    body: body === undefined ? null : JSON.stringify(body),
+  });
+  const text = await response.body.text();
+  return {
+    status: response.statusCode,
+    headers: response.headers,
+    text,
+    body: (text === "" ? {} : JSON.parse(text)) as { error?: { code: string; message: string }; code?: string },
+  };
+}
