@@ -27,7 +27,7 @@ import type { KeyVaultServer } from "./key-vault.ts";
 export type { ArmFault } from "./arm/faults.ts";
 
 export type ArmCall = {
-  /** Of `performance.now()`. */
+  /** When it came, of `performance.now()`. */
   at: number;
   method: string;
   path: string;
@@ -112,12 +112,12 @@ export async function startArm(options: {
   const limits = { reads: 11_999, writes: 1_199, deletes: 14_999 };
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const at = performance.now();
     const call = await readCall(request);
     const fault = call.principalId === undefined ? undefined : faults.take({ ...call, principalId: call.principalId });
     const record = (status: number): void => {
       const { method, path, query, body, correlationId, principalId } = call;
       const apiVersion = query.get("api-version") ?? undefined;
-      const at = performance.now();
       calls.push({ at, method, path, query, apiVersion, status, body, correlationId, principalId, fault });
     };
     if (fault === "hang") return record(0);
@@ -127,7 +127,8 @@ export async function startArm(options: {
     }
     const doom = fault === "operation-failed" ? FAILURE : undefined;
     const answer = typeof fault === "object" ? faulty(fault) : await reply({ ...call, params: {}, doom });
-    record(fault === "lost" ? 0 : answer.status);
+    record(fault === "lost" || fault === "mute" ? 0 : answer.status);
+    if (fault === "mute") return;
     if (fault === "lost") return drop(request);
     send(request, response, answer, call.correlationId);
   }

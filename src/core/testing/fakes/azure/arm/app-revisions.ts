@@ -1,7 +1,7 @@
 import { find, refuseBusy } from "./app-lookup.ts";
 import { shownRevision } from "./app-view.ts";
 import { Refusal } from "./refusal.ts";
-import { deactivate, type Healths, observe, startReplica, stopReplica } from "./replicas.ts";
+import { deactivate, type Healths, isRunning, observe, startReplica, stopReplica } from "./replicas.ts";
 import { shownId } from "./resource-id.ts";
 import { page, type Route, routesOf } from "./routing.ts";
 import type { Answer, App, Call, Revision, World } from "./world.ts";
@@ -58,11 +58,26 @@ function restart(world: World, call: Call): Answer {
   return { status: 200 };
 }
 
+function listReplicas(world: World, call: Call): Answer {
+  const app = find(world, call);
+  const revision = findRevision(app, call);
+  const names = isRunning(revision) ? [`${revision.name}-replica`] : [];
+  const value = names.map((name) => ({
+    id: `${shownId(app.id)}/revisions/${revision.name}/replicas/${name}`,
+    name,
+    type: "Microsoft.App/containerapps/revisions/replicas",
+    properties: { createdTime: revision.createdTime, runningState: revision.active ? "Running" : "NotRunning" },
+  }));
+  if (revision.draining > 0) revision.draining -= 1;
+  return { status: 200, body: { value } };
+}
+
 const { ofGroup } = routesOf("Microsoft.App", "2025-07-01");
 
 export const REVISION_ROUTES: readonly Route[] = [
   ofGroup("GET", "containerApps/{name}/revisions", listRevisions),
   ofGroup("GET", "containerApps/{name}/revisions/{revision}", getRevision),
+  ofGroup("GET", "containerApps/{name}/revisions/{revision}/replicas", listReplicas),
   ofGroup("POST", "containerApps/{name}/revisions/{revision}/activate", (world, call) => setActive(world, call, true)),
   ofGroup("POST", "containerApps/{name}/revisions/{revision}/deactivate", (world, call) =>
     setActive(world, call, false),

@@ -17,6 +17,8 @@ export type ArmFault =
   | "lost"
   /** Nothing is done and nothing is ever answered. */
   | "hang"
+  /** It is done and never answered. */
+  | "mute"
   /** It is accepted, and the long-running operation fails. */
   | "operation-failed";
 

@@ -44,6 +44,7 @@ export function mountsOf(
       case "NfsAzureFile": {
         const share = shareOfStorage(world, environmentId, volume.storageName ?? "");
         if (share === undefined) return `the share of storage ${volume.storageName} can't be mounted`;
+        if (subPath.startsWith("/")) return `subPath ${subPath} must be relative`;
         const folder = path.join(share.folder, subPath);
         if (!existsSync(folder)) return `subPath ${subPath} doesn't exist on the share ${share.name}`;
         mounts.push({ path: mountPath, folder });

@@ -3,12 +3,11 @@ import { Refusal } from "./refusal.ts";
 
 /*
  * The bodies that may be sent, as the public descriptions of the pinned versions have them: every field that may be written, nothing
- * else; fields that are read-only there are not here. Sources, in Azure/azure-rest-api-specs below `specification/`:
- * `app/resource-manager/Microsoft.App/ContainerApps/stable/2025-07-01/{ContainerApps,CommonDefinitions,Jobs,ManagedEnvironmentsStorages}.json`,
- * `msi/resource-manager/Microsoft.ManagedIdentity/ManagedIdentity/stable/2024-11-30/ManagedIdentity.json`,
- * `authorization/resource-manager/Microsoft.Authorization/Authorization/stable/2022-04-01/authorization-RoleAssignmentsCalls.json`,
- * `storage/resource-manager/Microsoft.Storage/stable/2025-08-01/file.json`.
- * Left out is what the control plane has no use for, such as Dapr: a request with it is refused here too.
+ * else; fields that are read-only there are not here. Sources: in Azure/azure-rest-api-specs, below `specification/`,
+ * `app/resource-manager/Microsoft.App/ContainerApps/stable/2025-07-01/{ContainerApps,CommonDefinitions,Jobs,ManagedEnvironmentsStorages}.json`
+ * and `msi/resource-manager/Microsoft.ManagedIdentity/ManagedIdentity/stable/2024-11-30/ManagedIdentity.json`; `RoleAssignmentCreateParameters`
+ * of @azure/arm-authorization 9.0.0 (2022-04-01) and `FileShare` of @azure/arm-storage 20.0.0 (2025-08-01). What the control plane has
+ * no use for, such as Dapr, is left out: a request with it is refused here too.
  */
 
 const tags = z
@@ -189,7 +188,7 @@ export const jobBody = z.strictObject({
     .optional(),
 });
 
-/** What a start may put in place of the job's own containers; it can't bring volumes. */
+/** What a start may put in place of the job's own containers; it can say nothing of volumes. */
 const executionContainer = baseContainer.omit({ volumeMounts: true });
 export const jobStartBody = z.strictObject({
   containers: z.array(executionContainer).optional(),

@@ -15,7 +15,9 @@ async function setUp(t: TestContext) {
   /** Runs the job with other words, and says how it ended. */
   const run = async (args: string[]) => {
     const template = {
-      containers: [{ name: "state", args, command: ["/bin/sh", "-c"], env: [{ name: "SHARE", value: "/share" }] }],
+      containers: [
+        { name: "state", image: "any", args, command: ["/bin/sh", "-c"], env: [{ name: "SHARE", value: "/share" }] },
+      ],
     };
     const { name = "" } = await containers.jobs.start(bench.group, "state", { ...FAST, template });
     return until(async () => {
