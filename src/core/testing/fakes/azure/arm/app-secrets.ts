@@ -2,7 +2,7 @@ import { invalidFields, type FieldProblem } from "./refusal.ts";
 import { keyOf } from "./resource-id.ts";
 import { assignmentsFor, KEY_VAULT_SECRETS_USER, vaultScope } from "./role-assignments.ts";
 import type { SecretSetting } from "./schema.ts";
-import type { ManagedIdentity, RoleAssignment, World } from "./world.ts";
+import type { RoleAssignment, World } from "./world.ts";
 
 /** Where a secret's `keyVaultUrl` leads: the vault's address and the secret's name; a version may follow it. */
 const SECRET_URL = /^(https:\/\/[^/]+)\/secrets\/([^/]+)(?:\/[^/]+)?\/?$/i;
@@ -39,38 +39,31 @@ function readAs(
   waited: Set<RoleAssignment>,
 ): string | undefined {
   const reader = world.identities.get(keyOf(identity));
-  const place = placeOf(world, keyVaultUrl);
-  if (reader === undefined || place === undefined) return undefined;
-  if (!assigned.some((one) => keyOf(one) === keyOf(identity))) return undefined;
-  const assignments = rolesOn(world, reader, place.scope);
-  if (assignments.some(({ propagation }) => propagation === 0)) return place.value;
+  if (reader === undefined || !assigned.some((one) => keyOf(one) === keyOf(identity))) return undefined;
+  const [, vaultUrl = "", name = ""] = SECRET_URL.exec(keyVaultUrl) ?? [];
+  const assignments = rolesOn(world, reader.principalId, name, vaultUrl);
+  if (assignments.some(({ propagation }) => propagation === 0)) return valueOf(world, name, vaultUrl);
   for (const assignment of assignments) waited.add(assignment);
   return undefined;
 }
 
-function placeOf(world: World, url: string): { scope: string; value: string | undefined } | undefined {
-  const [, vaultUrl = "", name = ""] = SECRET_URL.exec(url) ?? [];
-  const stamp = world.stamps.find((one) => one.vaultUrl.toLowerCase() === vaultUrl.toLowerCase());
-  if (stamp === undefined) return undefined;
-  const vault = world.vaults.find((one) => one.url.toLowerCase() === vaultUrl.toLowerCase());
-  return { scope: `${vaultScope(stamp)}/secrets/${name}`, value: vault?.values()[name.toLowerCase()] };
+function valueOf({ vaults }: World, name: string, vaultUrl: string): string | undefined {
+  return vaults.find(({ url }) => url.toLowerCase() === vaultUrl.toLowerCase())?.values()[name.toLowerCase()];
 }
 
-function rolesOn(world: World, { principalId }: ManagedIdentity, scope: string): RoleAssignment[] {
-  return assignmentsFor(world, { principalId, role: KEY_VAULT_SECRETS_USER, scope });
+/** What lets a principal read a secret of a vault, whichever stamps it belongs to; of all vaults unless one is named. */
+function rolesOn(world: World, principalId: string, name: string, vaultUrl?: string): RoleAssignment[] {
+  return world.stamps
+    .filter((stamp) => vaultUrl === undefined || stamp.vaultUrl.toLowerCase() === vaultUrl.toLowerCase())
+    .flatMap((stamp) => {
+      const scope = `${vaultScope(stamp)}/secrets/${name}`;
+      return assignmentsFor(world, { principalId, role: KEY_VAULT_SECRETS_USER, scope });
+    });
 }
 
 /** Whether a principal may read a secret, in any of the stamps' vaults unless one is named. */
 export function mayRead(world: World, principalId: string, secretName: string, vaultUrl?: string): boolean {
-  return world.stamps
-    .filter((stamp) => vaultUrl === undefined || stamp.vaultUrl === vaultUrl)
-    .some((stamp) =>
-      assignmentsFor(world, {
-        principalId,
-        role: KEY_VAULT_SECRETS_USER,
-        scope: `${vaultScope(stamp)}/secrets/${secretName}`,
-      }).some(({ propagation }) => propagation === 0),
-    );
+  return rolesOn(world, principalId, secretName, vaultUrl).some(({ propagation }) => propagation === 0);
 }
 
 function problemWith(name: string, problem: string): FieldProblem {
