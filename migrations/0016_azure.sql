@@ -21,7 +21,7 @@ CREATE TABLE azure_runtimes (
   updated_at    timestamptz NOT NULL
 );
 
--- What was done to a runtime, step by step; append-only.
+-- What was done to a runtime, step by step.
 CREATE TABLE runtime_steps (
   id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   -- NULL for what all runtimes of a stamp have in common.
@@ -29,6 +29,9 @@ CREATE TABLE runtime_steps (
   at              timestamptz NOT NULL,
   step            text NOT NULL,
   outcome         text NOT NULL CHECK (outcome IN ('done', 'deferred', 'failed')),
+  -- How often in a row it came to the same: only what was put off is counted up.
+  times           integer NOT NULL DEFAULT 1,
+  -- From the first beginning to the last end.
   duration_ms     integer NOT NULL,
   -- Under which Azure knows the last call of the step.
   correlation_id  text,
@@ -40,13 +43,18 @@ CREATE INDEX runtime_steps_at_idx ON runtime_steps (at);
 -- One bucket of calls a subscription, shared by all daemons.
 CREATE TABLE arm_budgets (
   subscription_id   text PRIMARY KEY,
-  -- Calls that may be made at once.
+  -- Calls that may be made at once, and how many of them by sweeps.
   tokens            double precision NOT NULL,
+  sweep_tokens      double precision NOT NULL,
   refilled_at       timestamptz NOT NULL,
   -- What Azure lets through at the moment: halved when it throttles, slowly back to what is configured.
   calls_per_minute  double precision NOT NULL,
+  halved_at         timestamptz,
   -- Azure asked to be left alone until then.
   blocked_until     timestamptz,
-  spent             bigint NOT NULL DEFAULT 0,
+  -- Urgency → calls.
+  spent             jsonb NOT NULL DEFAULT '{}',
+  -- Urgency → {"since": calls of all before its first refusal, "until": when its claim to the next call lapses}.
+  waiting           jsonb NOT NULL DEFAULT '{}',
   throttled         bigint NOT NULL DEFAULT 0
 );

@@ -27,11 +27,14 @@ export type Timestamp = ColumnType<Date, Date | string, Date | string>;
 export interface ArmBudgets {
   blockedUntil: Date | null;
   callsPerMinute: number;
+  halvedAt: Date | null;
   refilledAt: Date;
-  spent: Generated<number>;
+  spent: Generated<ColumnType<unknown, string, string>>;
   subscriptionId: string;
+  sweepTokens: number;
   throttled: Generated<number>;
   tokens: number;
+  waiting: Generated<ColumnType<unknown, string, string>>;
 }
 
 export interface AuditLog {
@@ -252,6 +255,7 @@ export interface RuntimeSteps {
   outcome: "done" | "deferred" | "failed";
   step: string;
   tenantId: TenantId | null;
+  times: Generated<number>;
 }
 
 export interface SpendingLimits {
