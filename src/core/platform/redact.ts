@@ -4,8 +4,9 @@ const MASK = "[redacted]";
 const QUERY = /(https?:\/\/[^\s?'"<>]+)\?[^\s'"<>]+/gi;
 const BEARER = /\b(Bearer\s+)[\w.~+/=-]+/gi;
 const WEB_TOKEN = /\beyJ[\w-]+\.[\w-]+\.[\w-]*/g;
-const NAMED =
-  /\b((?:sig|signature|password|secret|token|(?:account|access|api)_?key)["']?\s*[=:]\s*["']?)[^\s&"',;}]+/gi;
+const PARAMETER = /\b([\w-]*(?:sig|signature|password|secret|token|key)=)[^\s&"',;]+/gi;
+const PROPERTY = /("[\w-]*(?:password|secret|token|key)"\s*:\s*")[^"]+/gi;
+const HEADER = /\b((?:account|access|api)[-_]?key:\s*)[^\s,;]+/gi;
 
 /** Text of somebody else's, such as an error's, without what looks like a secret in it. */
 export function redactText(text: string): string {
@@ -13,5 +14,7 @@ export function redactText(text: string): string {
     .replace(QUERY, `$1?${MASK}`)
     .replace(BEARER, `$1${MASK}`)
     .replace(WEB_TOKEN, MASK)
-    .replace(NAMED, `$1${MASK}`);
+    .replace(PARAMETER, `$1${MASK}`)
+    .replace(PROPERTY, `$1${MASK}`)
+    .replace(HEADER, `$1${MASK}`);
 }

@@ -106,7 +106,7 @@ export async function claimCall(
 ): Promise<number> {
   const { reserve, lets } = PLACES[urgency];
   const values = [callsPerMinute, subscriptionId, urgency, patienceMs / 1_000, URGENCIES, reserve, lets];
-  const { rows } = await pool.query<{ seconds: number }>(CLAIM, values);
+  const { rows } = await pool.query<{ seconds: number }>({ name: "arm-claim", text: CLAIM, values });
   if (rows[0] !== undefined) return Math.ceil(1_000 * rows[0].seconds);
   await addBudget(pool, { subscriptionId, callsPerMinute });
   return claimCall(pool, { subscriptionId, callsPerMinute }, { urgency, patienceMs });

@@ -5,10 +5,13 @@ import { DefaultAzureCredential } from "@azure/identity";
 import type { Stamp } from "../../../platform/config.ts";
 import { DeferredError, UpstreamError } from "../../../platform/errors.ts";
 import type { StampId } from "../../../platform/ids.ts";
+import { createLog } from "../../../platform/log.ts";
+import { createTestDatabase } from "../../../testing/database.ts";
 import { LOOPBACK_CERTIFICATE, LOOPBACK_KEY, trustLoopback } from "../../../testing/fakes/azure/certificate.ts";
 import { bearerToken, type IdentityServer, startIdentityServer } from "../../../testing/fakes/azure/identity-server.ts";
 import { sendJson, startLoopback } from "../../../testing/fakes/loopback.ts";
 import type { Urgency } from "../runtime-driver.ts";
+import { createArmBudget } from "./arm-budget.ts";
 import { type ArmClients, createArmClients, credentialScope } from "./arm-clients.ts";
 import { explainArmError, readArmFailure } from "./arm-errors.ts";
 import { withArmScope } from "./arm-scope.ts";
@@ -41,6 +44,7 @@ after(() => identity.close());
 type Call = { method: string; path: string; apiVersion: string | null; isLoggedIn: boolean };
 type Handle = (request: IncomingMessage, response: ServerResponse, url: string) => void;
 type Bench = {
+  endpoint: string;
   clients: ArmClients;
   calls: Call[];
   taken: Urgency[];
@@ -79,7 +83,7 @@ async function open(t: TestContext, handle: Handle, requestMs = 30_000): Promise
   };
   const credential = new DefaultAzureCredential();
   const clients = createArmClients({ stamp, endpoint: server.url, credential, budget, requestMs });
-  return { clients, calls, taken, throttled };
+  return { endpoint: server.url, clients, calls, taken, throttled };
 }
 
 /** One reading call by each of the four clients. */
@@ -276,6 +280,26 @@ test("a budget that is spent ends a call before anything is sent", async (t) => 
     assert.equal(explainArmError(error, "The app could not be read"), spent);
   }
   assert.deepEqual(calls, []);
+});
+
+test("what Azure says of its patience holds for every client of the subscription (F49)", async (t) => {
+  await using database = await createTestDatabase();
+  const { calls, endpoint } = await open(t, (_request, response) =>
+    sendJson(response, 429, { error: { code: "TooManyRequests", message: "Slow." } }, { "retry-after": "90" }),
+  );
+  const openDaemon = () => {
+    const log = createLog("error", { write: () => true });
+    const budget = createArmBudget({ pool: database.pool, subscriptionId: SUBSCRIPTION, callsPerMinute: 60, log });
+    return createArmClients({ stamp, endpoint, credential: new DefaultAzureCredential(), budget });
+  };
+  const [one, other] = [openDaemon(), openDaemon()];
+  assert.equal(readArmFailure(await failureOf(READS.storage(one))).status, 429);
+  for (const name of NAMES) {
+    const error = await failureOf(withArmScope({ urgency: "wake" }, () => READS[name](other)));
+    assert.ok(error instanceof DeferredError && error.code === "arm_budget_spent", String(error));
+    assert.ok(error.afterMs > 80_000 && error.afterMs <= 90_000);
+  }
+  assert.equal(calls.length, 1);
 });
 
 test("tokens are for the cloud that the endpoint belongs to", () => {

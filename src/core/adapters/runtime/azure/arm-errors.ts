@@ -45,6 +45,12 @@ const LONGEST_TEXT = 600;
 
 /** As the SDKs of both generations, their pollers, and the body of a failed operation tell it; with an `error` envelope or without. */
 export function readArmFailure(error: unknown): ArmFailure {
+  const failure = readAsTold(error);
+  return { ...failure, message: redactText(failure.message).slice(0, LONGEST_TEXT) };
+}
+
+/** Whole, for what is to be judged by it; it may hold what nobody should see. */
+function readAsTold(error: unknown): ArmFailure {
   const response = field(error, "response");
   const found = findWords(error, response);
   const told = found.find(({ code }) => code !== undefined && TELLING.has(code)) ?? found[0];
@@ -52,7 +58,7 @@ export function readArmFailure(error: unknown): ArmFailure {
   return {
     status: number(field(error, "statusCode")) ?? number(field(response, "status")),
     code: told?.code ?? text(field(error, "code")),
-    message: redactText(message || (error instanceof Error ? error.message : "")).slice(0, LONGEST_TEXT),
+    message: message || (error instanceof Error ? error.message : ""),
     retryAfterMs: readRetryAfterMs((name) => header(response, name), message),
   };
 }
@@ -65,17 +71,17 @@ export function explainArmError(error: unknown, what: string): Error {
   if (error instanceof UpstreamError) return error;
   if (isLoginFailure(error)) return loginFailed(error, what);
   if (!isFromAzure(error)) return error instanceof Error ? error : new Error(`${what}: ${String(error)}`);
-  const failure = readArmFailure(error);
-  return findDeferral(failure, what) ?? refusal(failure, what);
+  return findDeferral(readAsTold(error), what) ?? refusal(readArmFailure(error), what);
 }
 
 function findDeferral(failure: ArmFailure, what: string): DeferredError | undefined {
   const { status, code, message, retryAfterMs = 0 } = failure;
+  const shown = { ...failure, message: redactText(message).slice(0, LONGEST_TEXT) };
   const defer = (name: string, why: string, afterMs: number) =>
     new DeferredError(name, `${what}: ${why}.`, {
       service: "azure",
       afterMs: Math.max(afterMs, retryAfterMs),
-      cause: causeOf(failure),
+      cause: causeOf(shown),
     });
   if (status === 429) {
     const after = retryAfterMs > 0 ? retryAfterMs : THROTTLED_MS;
@@ -85,15 +91,17 @@ function findDeferral(failure: ArmFailure, what: string): DeferredError | undefi
   const isBusy = (code !== undefined && BUSY.has(code)) || (status === 409 && BUSY_WORDS.test(message));
   if (isBusy) return defer("azure_busy", `Azure is still at another change of it (${code ?? status})`, BUSY_MS);
   if ((code !== undefined && SPREADING.has(code)) || SPREADING_WORDS.test(message)) {
-    const why = `a new identity or role is not in force yet (${code ?? status}), which takes minutes`;
-    return defer("azure_propagating", why, SPREADING_MS);
+    const why = "a new identity or role is not in force yet, which takes minutes";
+    const remedy =
+      "if it lasts, see whether the role is there, and whether the vault's firewall lets the environment in";
+    return defer("azure_propagating", `${why}; ${remedy} (${tell(shown)})`, SPREADING_MS);
   }
   return undefined;
 }
 
 function refusal(failure: ArmFailure, what: string): UpstreamError {
   const { status, code, message } = failure;
-  const told = `${[status, code].filter((part) => part !== undefined).join(" ")}${message === "" ? "" : `: ${message}`}`;
+  const told = tell(failure);
   const make = (name: string, retryable: boolean, why: string) =>
     new UpstreamError(name, `${what}: ${why}`, { service: "azure", retryable, cause: causeOf(failure) });
   if (code === LOCKED) return make("azure_locked", false, describeLock(message));
@@ -192,8 +200,13 @@ function loginFailed(error: Error, what: string): UpstreamError {
 }
 
 /** The SDKs' errors hold requests with their headers. */
-function causeOf({ status, code, message }: ArmFailure): Error {
-  return new Error([status, code, message].filter((part) => part !== undefined && part !== "").join(" "));
+function causeOf(failure: ArmFailure): Error {
+  return new Error(tell(failure));
+}
+
+function tell({ status, code, message }: ArmFailure): string {
+  const where = [status, code].filter((part) => part !== undefined).join(" ");
+  return [where, message].filter((part) => part !== "").join(": ");
 }
 
 function field(value: unknown, name: string): unknown {
