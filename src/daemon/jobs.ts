@@ -13,6 +13,7 @@ import {
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import {
   convergeTenant,
+  pruneSteps,
   purgeTenant,
   sweepIdle,
   sweepPurges,
@@ -76,6 +77,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       await pruneNotices(ctx, signal);
       await pruneRequests(ctx, signal);
       await pruneEvents(ctx, signal);
+      await pruneSteps(ctx, signal);
       await forgetSilentDaemons(ctx.pool);
       await sweepPurges(ctx);
     },

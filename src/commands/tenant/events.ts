@@ -1,9 +1,10 @@
 import { Command } from "commander";
-import { getTenant, listTenantEvents } from "../../core/tenants/tenants.ts";
+import { type HistoryEntry, listTenantHistory } from "../../core/orchestrator/orchestrator.ts";
+import { getTenant } from "../../core/tenants/tenants.ts";
 import { printJson, printTable } from "../output.ts";
 import { withStore } from "../session.ts";
 import { count } from "./options.ts";
-import { formatTime } from "./view.ts";
+import { describeStep, formatTime } from "./view.ts";
 
 export function command(): Command {
   return new Command()
@@ -14,20 +15,17 @@ export function command(): Command {
     .action(async (reference: string, { limit, json }) =>
       withStore(async ({ db }) => {
         const tenant = await getTenant(db, reference);
-        const events = await listTenantEvents(db, tenant.id, limit);
+        const events = await listTenantHistory(db, tenant.id, limit);
         if (json) return printJson({ tenant: tenant.slug, events });
-        printTable(
-          ["AT", "WHO", "WHAT", "DETAIL", "WHY"],
-          events.map((event) => [
-            formatTime(event.at),
-            event.actor,
-            event.action,
-            describe(event.detail),
-            event.reason ?? "",
-          ]),
-        );
+        printTable(["AT", "WHO", "WHAT", "DETAIL", "WHY"], events.map(toRow));
       }),
     );
+}
+
+function toRow(entry: HistoryEntry): string[] {
+  const at = formatTime(entry.at);
+  if (entry.kind === "step") return [at, "runtime", entry.step, describeStep(entry), entry.detail ?? ""];
+  return [at, entry.actor, entry.action, describe(entry.detail), entry.reason ?? ""];
 }
 
 function describe(detail: unknown): string {

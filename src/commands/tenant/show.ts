@@ -1,11 +1,13 @@
 import { Command } from "commander";
 import { findEntitlement } from "../../core/billing/billing.ts";
-import { findRuntime, type RuntimeRow } from "../../core/orchestrator/orchestrator.ts";
+import { findRuntime, listSteps, type RuntimeRow } from "../../core/orchestrator/orchestrator.ts";
 import { findChatClosedAt } from "../../core/router/closed-chats.ts";
 import { getTenant } from "../../core/tenants/tenants.ts";
-import { printFields, printJson } from "../output.ts";
+import { printFields, printJson, printLine, printTable } from "../output.ts";
 import { withStore } from "../session.ts";
-import { formatTime, tenantDocument } from "./view.ts";
+import { describeStep, formatTime, tenantDocument } from "./view.ts";
+
+const STEPS_SHOWN = 5;
 
 export function command(): Command {
   return new Command()
@@ -16,13 +18,14 @@ export function command(): Command {
       withStore(async ({ db, clock }) => {
         const tenant = await getTenant(db, reference);
         const runtime = await findRuntime(db, tenant.id);
+        const steps = await listSteps(db, tenant.id, STEPS_SHOWN);
         const entitlement = await findEntitlement(db, tenant.id, clock.now());
         const { telegramChatId } = tenant;
         const closedAt = telegramChatId === null ? undefined : await findChatClosedAt(db, telegramChatId);
         if (json) {
           const { telegram, ...rest } = tenantDocument(tenant);
           const chat = { ...telegram, closedAt: closedAt ?? null };
-          return printJson({ ...rest, telegram: chat, entitlement, runtime: runtime ?? null });
+          return printJson({ ...rest, telegram: chat, entitlement, runtime: runtime ?? null, steps });
         }
         printFields([
           ["id", tenant.id],
@@ -48,6 +51,12 @@ export function command(): Command {
           ["asleep", formatTime(tenant.hibernatedAt)],
           ["created", formatTime(tenant.createdAt)],
         ]);
+        if (steps.length === 0) return;
+        printLine("");
+        printTable(
+          ["AT", "STEP", "OUTCOME", "WHY"],
+          steps.map((step) => [formatTime(step.at), step.step, describeStep(step), step.detail ?? ""]),
+        );
       }),
     );
 }

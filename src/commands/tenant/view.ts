@@ -1,3 +1,4 @@
+import type { RuntimeStep } from "../../core/orchestrator/orchestrator.ts";
 import type { Tenant } from "../../core/tenants/tenants.ts";
 
 /** The documented JSON form of a tenant: keys in camelCase, times in ISO 8601, nothing secret. */
@@ -30,4 +31,11 @@ export function tenantDocument(tenant: Tenant) {
 
 export function formatTime(at: Date | null): string {
   return at === null ? "–" : at.toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+/** Such as `deferred 12 times in 48 s (correlation id 3f1c…)`: how a step ended, how long it took, and where to look further. */
+export function describeStep({ outcome, times, durationMs, correlationId }: Omit<RuntimeStep, "at" | "step">): string {
+  const took = durationMs < 10_000 ? `${durationMs} ms` : `${Math.round(durationMs / 1_000)} s`;
+  const often = times === 1 ? "" : ` ${times} times`;
+  return `${outcome}${often} in ${took}${correlationId === null ? "" : ` (correlation id ${correlationId})`}`;
 }

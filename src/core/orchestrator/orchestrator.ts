@@ -6,7 +6,9 @@ import { computeSpec } from "./spec.ts";
 import * as store from "./store.ts";
 
 export { convergeTenant, type OrchestratorContext } from "./converge.ts";
+export { listSteps, pruneSteps, type RuntimeStep } from "../adapters/runtime/journal.ts";
 export { type ActivityReader, sleepTenant, sweepIdle, wakeTenant } from "./hibernation.ts";
+export { type HistoryEntry, listTenantHistory } from "./history.ts";
 export { deprovisionTenant, provisionTenant, restoreTenant, resumeTenant, suspendTenant } from "./lifecycle.ts";
 export { purgeTenant, requestPurge, sweepPurges } from "./purge.ts";
 export type { FleetSettings } from "./spec.ts";
