@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import path from "node:path";
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
+import { type ArmBudgetState, readBudgets } from "../core/adapters/runtime/azure/arm-budget.ts";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
 import { createPayLinks, type Meter } from "../core/billing/billing.ts";
@@ -102,6 +103,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       now: () => ctx.clock.now(),
       sendsPerSecond: config.telegram.sendsPerSecond,
       readPacer: () => ctx.pacer.state(),
+      readArmBudgets: armBudgetsReader(ctx),
     }),
     migrationsFolder: path.join(packageRoot(), "migrations"),
     gatewayUrl: undefined,
@@ -113,6 +115,13 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     await stop(daemon);
   }
   log.info({}, "stopped");
+}
+
+/** Undefined where nothing is asked of Azure. */
+function armBudgetsReader({ config, pool }: Context): (() => Promise<ArmBudgetState[]>) | undefined {
+  if (config.runtime.driver !== "azure") return undefined;
+  const { armCallsPerMinute } = config.runtime.azure;
+  return () => readBudgets(pool, armCallsPerMinute);
 }
 
 async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {

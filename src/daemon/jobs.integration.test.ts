@@ -42,6 +42,7 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
     now: () => new Date(),
     sendsPerSecond: 30,
     readPacer: () => ctx.pacer.state(),
+    readArmBudgets: undefined,
   });
   let jobs: JobRunner | undefined;
   return {

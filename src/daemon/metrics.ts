@@ -1,13 +1,21 @@
 import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Registry } from "prom-client";
+import type { ArmBudgetState } from "../core/adapters/runtime/azure/arm-budget.ts";
 import type { PacerState } from "../core/adapters/telegram/pacer.ts";
+import { showArmBudgets } from "./arm-metrics.ts";
 import { errorBody, isSameSecret } from "./http.ts";
 import { createModelMetrics } from "./model-metrics.ts";
 import { showPacer } from "./pacer-metrics.ts";
 import { createRouterMetrics, type RouterSources } from "./router-metrics.ts";
 
 /** What this daemon counts. One registry a daemon, so that several can live in one process. */
-export function createMetrics(sources: RouterSources & { readPacer(): PacerState }) {
+export function createMetrics(
+  sources: RouterSources & {
+    readPacer(): PacerState;
+    /** Undefined: no runtimes on Azure. */
+    readArmBudgets: (() => Promise<ArmBudgetState[]>) | undefined;
+  },
+) {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const webhooks = new Counter({
@@ -23,6 +31,7 @@ export function createMetrics(sources: RouterSources & { readPacer(): PacerState
     registers: [registry],
   });
   showPacer(registry, sources.readPacer);
+  if (sources.readArmBudgets !== undefined) showArmBudgets(registry, sources.readArmBudgets);
   return {
     registry,
     webhooks,

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { Backlog, RouterObserver } from "../core/router/router.ts";
+import { remember } from "./remember.ts";
 
 /** What the router's metrics are read from at each scrape. */
 export type RouterSources = {
@@ -15,7 +16,6 @@ export type RouterSources = {
 /** Above the ten minutes after which an update is given up. */
 const BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30, 60, 120, 300, 600, 900];
 const BACKLOG_MS = 5_000;
-const BACKLOG_PATIENCE_MS = 2_000;
 
 /**
  * Counts what the router tells of, and shows what waits. Labels name outcomes and reasons only: a chat or a tenant as a label
@@ -123,24 +123,4 @@ function showBacklog(registry: Registry, sources: RouterSources): void {
       },
     });
   }
-}
-
-/**
- * What `read` gives, read again once it is `ms` old, one reading at a time: scrapes must not become load. Undefined when it
- * fails or takes too long; the rest of a scrape tells most when the database is away.
- */
-function remember<Value>(ms: number, read: () => Promise<Value>): () => Promise<Value | undefined> {
-  let latest: Promise<Value | undefined> | undefined;
-  return () => {
-    if (latest === undefined) {
-      latest = read().catch(() => undefined);
-      const forget = () => setTimeout(() => (latest = undefined), ms).unref();
-      void latest.then(forget);
-    }
-    return Promise.race([latest, late()]);
-  };
-}
-
-function late(): Promise<undefined> {
-  return new Promise((resolve) => setTimeout(() => resolve(undefined), BACKLOG_PATIENCE_MS).unref());
 }
