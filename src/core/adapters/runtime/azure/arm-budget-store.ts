@@ -91,23 +91,28 @@ UPDATE arm_budgets SET
     ELSE timely.waiting
   END
 FROM timely WHERE arm_budgets.subscription_id = timely.subscription_id
-RETURNING seconds`;
+RETURNING seconds, coalesce(timely.blocked_until > at, false) AS is_blocked`;
 
 export type BudgetKey = { subscriptionId: string; callsPerMinute: number };
 
 /**
  * Takes one call from the budget, if there is one for this urgency.
- * @returns 0 when it was taken, else the milliseconds after which it is worth trying again.
+ * @returns `waitMs` is 0 when it was taken, else the time after which it is worth trying again.
  */
 export async function claimCall(
   pool: pg.Pool,
   { subscriptionId, callsPerMinute }: BudgetKey,
   { urgency, patienceMs }: { urgency: Urgency; patienceMs: number },
-): Promise<number> {
+): Promise<{ waitMs: number; isBlocked: boolean }> {
   const { reserve, lets } = PLACES[urgency];
   const values = [callsPerMinute, subscriptionId, urgency, patienceMs / 1_000, URGENCIES, reserve, lets];
-  const { rows } = await pool.query<{ seconds: number }>({ name: "arm-claim", text: CLAIM, values });
-  if (rows[0] !== undefined) return Math.ceil(1_000 * rows[0].seconds);
+  const { rows } = await pool.query<{ seconds: number; is_blocked: boolean }>({
+    name: "claim-arm-call",
+    text: CLAIM,
+    values,
+  });
+  const [row] = rows;
+  if (row !== undefined) return { waitMs: Math.ceil(1_000 * row.seconds), isBlocked: row.is_blocked };
   await addBudget(pool, { subscriptionId, callsPerMinute });
   return claimCall(pool, { subscriptionId, callsPerMinute }, { urgency, patienceMs });
 }

@@ -52,7 +52,7 @@ type Subscription = {
   /** One try by one of the daemons; whether it got a call. */
   tryOnce(urgency: Urgency): Promise<boolean>;
   /** Milliseconds to wait, 0 for a call. */
-  ask(urgency: Urgency, patienceMs?: number): Promise<number>;
+  ask(urgency: Urgency): Promise<number>;
   throttle(blockMs?: number): Promise<void>;
   /** Lets time pass, for the budget and for what is written down of it. */
   pass(seconds: number): Promise<void>;
@@ -68,7 +68,7 @@ function newSubscription(callsPerMinute = 60): Subscription {
   const key = { subscriptionId: `00000000-0000-0000-0000-${String(subscriptions).padStart(12, "0")}`, callsPerMinute };
   let turn = 0;
   const nextPool = (): pg.Pool => pools[(turn += 1) % pools.length] ?? database.pool;
-  const ask = (urgency: Urgency, patienceMs = 20_000) => claimCall(nextPool(), key, { urgency, patienceMs });
+  const ask = async (urgency: Urgency) => (await claimCall(nextPool(), key, { urgency, patienceMs: 20_000 })).waitMs;
   return {
     subscriptionId: key.subscriptionId,
     ask,
@@ -269,6 +269,7 @@ test(
       await assert.rejects(fast.take(urgency, undefined), (error) => {
         assert.ok(error instanceof DeferredError && error.afterMs > 50_000 && error.afterMs <= 60_000);
         assert.equal(error.code, "arm_budget_spent");
+        assert.match(error.message, /asked to be left alone/);
         return true;
       });
     }

@@ -53,9 +53,9 @@ export function createArmBudget(options: {
       for (;;) {
         signal.throwIfAborted();
         const patienceMs = Math.max(0, deadline - performance.now());
-        const waitMs = await claimCall(pool, key, { urgency, patienceMs });
+        const { waitMs, isBlocked } = await claimCall(pool, key, { urgency, patienceMs });
         if (waitMs === 0) return;
-        if (waitMs > patienceMs) throw spent(key.subscriptionId, urgency, waitMs);
+        if (waitMs > patienceMs) throw putOff(isBlocked ? BLOCKED : describeSpent(urgency), waitMs);
         await pause(Math.max(SHORTEST_PAUSE_MS, waitMs), signal);
       }
     },
@@ -72,10 +72,13 @@ export function createArmBudget(options: {
   };
 }
 
-function spent(subscriptionId: string, urgency: Urgency, afterMs: number): DeferredError {
-  return new DeferredError(
-    "arm_budget_spent",
-    `The calls that Azure may be asked of the subscription ${subscriptionId} are spent, as far as a ${urgency} may spend them; it goes on by itself. See AZURE_ARM_CALLS_PER_MINUTE.`,
-    { service: "azure", afterMs },
-  );
+const BLOCKED = "Azure asked to be left alone for a while; it is called again after that.";
+
+/** The same for every try, so that the journal counts them as one. */
+function describeSpent(urgency: Urgency): string {
+  return `What Azure may be asked in a minute is spent, as far as it is there for ${urgency}; it goes on by itself. See AZURE_ARM_CALLS_PER_MINUTE.`;
+}
+
+function putOff(why: string, afterMs: number): DeferredError {
+  return new DeferredError("arm_budget_spent", why, { service: "azure", afterMs });
 }
