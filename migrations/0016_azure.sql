@@ -7,6 +7,12 @@ CREATE TABLE installation (
 );
 INSERT INTO installation DEFAULT VALUES;
 
+ALTER TABLE stamps
+  -- New tenants go to the first that has room.
+  ADD COLUMN position integer NOT NULL DEFAULT 0,
+  -- NULL: any number.
+  ADD COLUMN max_runtimes integer;
+
 -- What the Azure driver was told last. No foreign key: what is left on Azure of a tenant outlives its row.
 CREATE TABLE azure_runtimes (
   tenant_id     uuid PRIMARY KEY,
@@ -16,8 +22,10 @@ CREATE TABLE azure_runtimes (
   desired       text NOT NULL CHECK (desired IN ('awake', 'asleep')),
   -- Of its managed identity.
   principal_id  text,
-  -- Why it won't come up without another spec.
-  failure       text,
+  -- How many revisions were begun: a name that one ever had can't be given again.
+  revisions     integer NOT NULL DEFAULT 0,
+  -- Where its ingress answers, once Azure has told.
+  address       text,
   updated_at    timestamptz NOT NULL
 );
 

@@ -11,11 +11,13 @@ import { createFileVault } from "./adapters/vault/file-vault.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
 import type { Actor } from "./platform/audit.ts";
 import { type Clock, systemClock } from "./platform/clock.ts";
-import type { Config, Secrets } from "./platform/config.ts";
+import { createStampVault } from "./adapters/vault/stamp-vault.ts";
+import type { AzureConfig, Config, Secrets } from "./platform/config.ts";
 import { createDaemonCount } from "./platform/daemons.ts";
 import { createDb, createPool, type Db } from "./platform/db.ts";
-import { ConfigError } from "./platform/errors.ts";
+import type { StampId } from "./platform/ids.ts";
 import type { Log } from "./platform/log.ts";
+import { findStampOf, readStamps } from "./platform/stamps.ts";
 
 /** What most commands need: configuration and the database. */
 export type Store = {
@@ -90,8 +92,8 @@ export async function createContext(
   overrides: Overrides = {},
 ): Promise<Context> {
   const store = await openStore(config, secrets, log, { poolSize: 16, ...overrides });
-  const vault = openVault(config, secrets);
-  const runtimes = overrides.runtimes ?? (await openRuntimes(config, vault, log));
+  const vault = await openVault(store);
+  const runtimes = overrides.runtimes ?? (await openRuntimes(store, vault));
   const redis = await connectRedis(config, log);
   const pacer = overrides.pacer ?? (await openPacer({ ...store, redis }));
   const botApi = await openBotApi(config, secrets, pacer);
@@ -117,9 +119,18 @@ export function runtimesFolder(config: Config): string {
   return path.join(config.dataDir, "runtimes");
 }
 
-function openVault(config: Config, secrets: Secrets): Vault {
-  if (config.vault.kind === "azure") return createAzureVault({ url: config.vault.url, credential: openCredential });
-  return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
+async function openVault({ config, secrets, db }: Store): Promise<Vault> {
+  if (config.vault.kind === "file")
+    return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
+  const own = createAzureVault({ url: config.vault.url, credential: openCredential });
+  if (config.runtime.driver !== "azure" || config.runtime.azure.stampsFile === undefined) return own;
+  const [first, ...others] = await readStamps(config.runtime.azure);
+  if (first === undefined) return own;
+  const further = others.map(({ id, vaultUrl }): [StampId, Vault] => [
+    id,
+    createAzureVault({ url: vaultUrl, credential: openCredential }),
+  ]);
+  return createStampVault(new Map([[first.id, own], ...further]), (tenantId) => findStampOf(db, tenantId));
 }
 
 /** As whoever the environment says: a managed identity, a workload's, or the operator who is logged in. */
@@ -128,14 +139,17 @@ async function openCredential(): Promise<TokenCredential> {
   return new DefaultAzureCredential();
 }
 
-async function openRuntimes(config: Config, vault: Vault, log: Log): Promise<RuntimeDriver> {
-  if (config.runtime.driver === "azure") {
-    throw new ConfigError("driver_unsupported", [
-      "OPENCLAW_RUNTIME=azure is not available in this version; use OPENCLAW_RUNTIME=local",
-    ]);
-  }
+async function openRuntimes(store: Store, vault: Vault): Promise<RuntimeDriver> {
+  const { config, log } = store;
+  if (config.runtime.driver === "azure") return openAzureRuntimes(store, config.runtime.azure);
   const { createLocalDriver } = await import("./adapters/runtime/local/local-driver.ts");
   return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log });
+}
+
+async function openAzureRuntimes(store: Store, azure: AzureConfig): Promise<RuntimeDriver> {
+  const { openAzureDriver } = await import("./adapters/runtime/azure/open-azure-driver.ts");
+  const stamps = await readStamps(azure);
+  return openAzureDriver({ ...store, azure, stamps, credential: await openCredential() });
 }
 
 async function openBotApi(config: Config, secrets: Secrets, pacer: Pacer): Promise<BotApi | undefined> {

@@ -17,6 +17,7 @@ import type { Log } from "../core/platform/log.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
+import { readStamps, registerStamps as putStamps } from "../core/platform/stamps.ts";
 import { readVersion } from "../core/platform/version.ts";
 import { type CallLog, createCallLog } from "../core/router/activity.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
@@ -133,9 +134,15 @@ async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {
   // A database that is not there yet, or not migrated, is waited for: the listeners say so meanwhile (F81).
   await untilMigrated(daemon, signal);
   if (signal.aborted) return;
+  await registerStamps(ctx);
   await beat(daemon);
   if (roles.includes("worker")) await startWorker(daemon);
   await repeat(HEARTBEAT_MS, signal, () => beat(daemon));
+}
+
+/** So that tenants can be put on them. */
+async function registerStamps({ config, db }: Context): Promise<void> {
+  if (config.runtime.driver === "azure") await putStamps(db, await readStamps(config.runtime.azure));
 }
 
 async function openGateway(daemon: Daemon): Promise<string> {

@@ -16,6 +16,7 @@ export function command(): Command {
     .option("--user <id>", "Telegram user (default: the chat's)", privateChat)
     .option("--username <name>", "Telegram username")
     .option("--trial-days <days>", "begin a trial at once (default: OPENCLAW_TRIAL_DAYS)", wholeNumber)
+    .option("--stamp <id>", "where on Azure it runs (default: the first stamp with room)")
     .option("--idempotency-key <key>", "a repeated call with this key, within 30 days, creates nothing new")
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  openclaw tenant create alice --email alice@example.com --chat 111222333")

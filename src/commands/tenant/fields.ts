@@ -9,6 +9,7 @@ const FIELDS: Record<string, string> = {
   user: "telegramUserId",
   username: "telegramUsername",
   tag: "tags",
+  stamp: "stampId",
 };
 
 /** Adds the options for what a tenant is created with and may be changed to. */

@@ -39,20 +39,24 @@ export type Bench = {
   dueInMs(id: TenantId): Promise<number | undefined>;
 };
 
-/** The orchestrator over `db`, a memory driver and a file vault of its own. */
-export async function setUpOrchestrator(t: TestContext, db: Db): Promise<Bench> {
+/** The orchestrator over `db`, with a memory driver and a file vault of its own unless given others. */
+export async function setUpOrchestrator(
+  t: TestContext,
+  db: Db,
+  given: Partial<Pick<OrchestratorContext, "runtimes" | "vault">> = {},
+): Promise<Bench> {
   const folder = await mkdtemp(path.join(tmpdir(), "openclaw-orchestrator-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const clock = fixedClock(new Date("2026-03-01T12:00:00Z"));
   const driver = createMemoryDriver();
-  const vault = createFileVault({ folder, key: undefined });
+  const vault = given.vault ?? createFileVault({ folder, key: undefined });
   const ctx: OrchestratorContext = {
     db,
     clock,
     actor: { name: "orchestrator" },
     log: createLog("error", { write: () => true }),
     vault,
-    runtimes: driver,
+    runtimes: given.runtimes ?? driver,
     fleet: FLEET,
     retentionDays: 30,
     lastActivity: async () => new Map(),

@@ -60,6 +60,11 @@ export function isUniqueViolation(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && error.code === "23505";
 }
 
+/** Whether PostgreSQL refused a row because what it refers to is not there; `constraint` names which. */
+export function isForeignKeyViolation(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && error.code === "23503";
+}
+
 /** Whether PostgreSQL refuses what a statement says, and would again: classes 22 (data) and 23 (constraints). */
 export function isDataRefused(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^2[23]/.test(error.code ?? "");

@@ -49,9 +49,10 @@ export interface AuditLog {
 }
 
 export interface AzureRuntimes {
+  address: string | null;
   desired: "awake" | "asleep";
-  failure: string | null;
   principalId: string | null;
+  revisions: Generated<number>;
   spec: ColumnType<unknown, string, string> | null;
   stampId: StampId;
   tenantId: TenantId;
@@ -270,6 +271,8 @@ export interface SpendingLimits {
 export interface Stamps {
   createdAt: Generated<Date>;
   id: StampId;
+  maxRuntimes: number | null;
+  position: Generated<number>;
 }
 
 export interface StripeCharges {

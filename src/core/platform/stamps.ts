@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { AzureConfig, Stamp } from "./config.ts";
+import type { Db } from "./db.ts";
 import { ConfigError, errorMessage } from "./errors.ts";
-import type { StampId } from "./ids.ts";
+import type { StampId, TenantId } from "./ids.ts";
 
 const stampSchema = z
   .strictObject({
@@ -50,6 +51,43 @@ export async function readStamps({ stamp, stampsFile }: Pick<AzureConfig, "stamp
   if (twice.length > 0)
     throw new ConfigError("stamps_invalid", [`${stampsFile}: the stamp "${twice[0]}" is there twice`]);
   return stamps;
+}
+
+/** The stamp of a tenant; undefined when there is no such tenant. */
+export async function findStampOf(db: Db, tenantId: TenantId): Promise<StampId | undefined> {
+  const row = await db.selectFrom("tenants").select("stampId").where("id", "=", tenantId).executeTakeFirst();
+  return row?.stampId;
+}
+
+/** Role assignments that Azure allows in a subscription. */
+const ROLE_ASSIGNMENTS = 4_000;
+/** Of a runtime, one for each of its secrets. */
+export const ROLES_PER_RUNTIME = 4;
+/** The rest is for rotations, in which a runtime has twice as many, and for whatever else lives there. */
+const SHARE_FOR_RUNTIMES = 0.9;
+
+/** How many runtimes fit on `stamp`, which shares its subscription's quota with the other stamps there. */
+export function roomOf(stamp: Stamp, stamps: readonly Stamp[]): number {
+  const sharing = stamps.filter(({ subscriptionId }) => subscriptionId === stamp.subscriptionId).length;
+  return Math.floor((ROLE_ASSIGNMENTS * SHARE_FOR_RUNTIMES) / ROLES_PER_RUNTIME / Math.max(1, sharing));
+}
+
+/** Makes the stamps known to the database, in their order, so that tenants are put on them. One that is no longer configured stays. */
+export async function registerStamps(db: Db, stamps: readonly Stamp[]): Promise<void> {
+  for (const [position, stamp] of stamps.entries()) {
+    const row = { position, maxRuntimes: roomOf(stamp, stamps) };
+    await db
+      .insertInto("stamps")
+      .values({ id: stamp.id, ...row })
+      .onConflict((conflict) => conflict.column("id").doUpdateSet(row))
+      .execute();
+  }
+}
+
+/** This control plane's mark, the same for all its daemons: it is on everything that it makes outside. */
+export async function readInstallation(db: Db): Promise<string> {
+  const { id } = await db.selectFrom("installation").select("id").executeTakeFirstOrThrow();
+  return id;
 }
 
 async function readJson(file: string): Promise<unknown> {

@@ -1,6 +1,6 @@
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import type { Db } from "../platform/db.ts";
-import { parseTenantId, type TenantId } from "../platform/ids.ts";
+import { parseTenantId, type StampId, type TenantId } from "../platform/ids.ts";
 import type { LinkTokens, Tenants } from "../platform/schema.ts";
 import type { TenantStatus } from "./transitions.ts";
 
@@ -62,6 +62,17 @@ export async function lockMany(db: Db, ids: readonly TenantId[]): Promise<Tenant
 
 export async function insert(db: Db, row: Insertable<Tenants>): Promise<Tenant> {
   return db.insertInto("tenants").values(row).returningAll().executeTakeFirstOrThrow();
+}
+
+/** The first stamp with room for another tenant; the first of all when there is none, where provisioning then waits. */
+export async function findRoomyStamp(db: Db): Promise<StampId> {
+  const { rows } = await sql<{ id: StampId }>`
+    SELECT id FROM stamps
+    ORDER BY max_runtimes IS NOT NULL
+             AND max_runtimes <= (SELECT count(*) FROM tenants WHERE stamp_id = stamps.id AND status <> 'deleted'),
+             position, created_at, id
+    LIMIT 1`.execute(db);
+  return rows[0]?.id ?? ("default" as StampId);
 }
 
 export async function update(db: Db, id: TenantId, change: Updateable<Tenants>): Promise<Tenant> {

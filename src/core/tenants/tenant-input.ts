@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { FieldsError, UsageError } from "../platform/errors.ts";
+import type { StampId } from "../platform/ids.ts";
 import { isPlainText } from "../platform/plain-text.ts";
 
 export const SLUG_PATTERN = /^[a-z][a-z0-9-]{1,30}[a-z0-9]$/;
@@ -56,6 +57,12 @@ const newTenant = z.strictObject({
   budgetExempt: fields.budgetExempt.default(false),
   billingExempt: fields.billingExempt.default(false),
   trialDays: trialDays.default(0),
+  /** Undefined: the first that has room. */
+  stampId: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,30}$/, "is not the name of a stamp")
+    .transform((text) => text as StampId)
+    .optional(),
 });
 
 const tenantChange = z

@@ -2,8 +2,8 @@ import { createHash, randomUUID } from "node:crypto";
 import type pg from "pg";
 import { writeAudit } from "../platform/audit.ts";
 import { addMs } from "../platform/clock.ts";
-import { type Db, isUniqueViolation } from "../platform/db.ts";
-import { ConflictError, NotFoundError } from "../platform/errors.ts";
+import { type Db, isForeignKeyViolation, isUniqueViolation } from "../platform/db.ts";
+import { ConflictError, FieldsError, NotFoundError } from "../platform/errors.ts";
 import type { StampId, TenantId } from "../platform/ids.ts";
 import * as store from "./store.ts";
 import type { Tenant, TenantFilter } from "./store.ts";
@@ -17,7 +17,6 @@ export { consumeLink, createLink, linkChat, unlinkChat } from "./links.ts";
 export { pruneRequests } from "./retention.ts";
 
 const DAY_MS = 86_400_000;
-const DEFAULT_STAMP = "default" as StampId;
 
 /**
  * Creates a tenant: `pending`, or `provisioning` when a trial begins with it. With an idempotency key, a repeated call
@@ -38,7 +37,8 @@ export async function createTenant(
   if (earlier !== undefined) return { tenant: earlier, created: false };
   try {
     const tenant = await ctx.db.transaction().execute(async (tx) => {
-      const inserted = await store.insert(tx, newTenantRow(wanted, ctx.clock.now()));
+      const stampId = wanted.stampId ?? (await store.findRoomyStamp(tx));
+      const inserted = await store.insert(tx, newTenantRow(wanted, stampId, ctx.clock.now()));
       if (idempotencyKey !== undefined) {
         const row = { key: idempotencyKey, tenantId: inserted.id, requestHash, createdAt: ctx.clock.now() };
         await store.insertIdempotencyKey(tx, row);
@@ -58,12 +58,17 @@ export async function createTenant(
     });
     return { tenant, created: true };
   } catch (error) {
+    if (isUnknownStamp(error)) throw unknownStamp(wanted.stampId, error);
     if (!isUniqueViolation(error)) throw error;
     // Two calls with one key may arrive together: the one that lost gives what the winner created.
     const winner = idempotencyKey === undefined ? undefined : await findEarlier(ctx.db, idempotencyKey, requestHash);
     if (winner !== undefined) return { tenant: winner, created: false };
     throw await describeConflict(ctx.db, wanted, error);
   }
+}
+
+function isUnknownStamp(error: unknown): boolean {
+  return isForeignKeyViolation(error) && error.constraint === "tenants_stamp_id_fkey";
 }
 
 /** On demand: the schema library takes longer to load than a listing takes altogether. */
@@ -83,12 +88,17 @@ async function findEarlier(db: Db, key: string, requestHash: string): Promise<Te
   return store.findById(db, earlier.tenantId);
 }
 
-function newTenantRow(wanted: NewTenant, now: Date) {
+function unknownStamp(stampId: string | undefined, cause: unknown): FieldsError {
+  const problem = `"${stampId}" is not known; name one of OPENCLAW_STAMPS_FILE, after a daemon has read it`;
+  return new FieldsError("stamp_unknown", [{ field: "stampId", problem }], { cause });
+}
+
+function newTenantRow({ stampId: _stampId, ...wanted }: NewTenant, stampId: StampId, now: Date) {
   const { trialDays, preferences, displayName, telegramChatId, telegramUserId, telegramUsername, ...rest } = wanted;
   return {
     ...rest,
     id: randomUUID() as TenantId,
-    stampId: DEFAULT_STAMP,
+    stampId,
     displayName: displayName ?? wanted.slug,
     telegramChatId: telegramChatId ?? null,
     // A private chat has its user's id.

@@ -1,5 +1,5 @@
 import { UsageError } from "../../platform/errors.ts";
-import type { TenantId } from "../../platform/ids.ts";
+import { parseTenantId, type TenantId } from "../../platform/ids.ts";
 
 /**
  * Where secrets lie. Names follow Key Vault's rules and are compared without case; a value is never empty. `set` on a
@@ -24,6 +24,12 @@ export function tenantSecretPrefix(tenantId: TenantId): string {
 /** The name under which a tenant's secret lies; derived from the id alone, so that two tenants never share one (F72). */
 export function tenantSecretName(tenantId: TenantId, secret: TenantSecret): string {
   return checkSecretName(`${tenantSecretPrefix(tenantId)}${secret}`);
+}
+
+/** Whose secret that is, by its name or prefix; undefined when it is no tenant's. */
+export function tenantOfSecret(name: string): TenantId | undefined {
+  const [, id = ""] = /^tenant-([0-9a-f-]{36})-/i.exec(name) ?? [];
+  return parseTenantId(id);
 }
 
 /** The name in the form in which names are compared. @throws UsageError for a name that Key Vault would refuse. */

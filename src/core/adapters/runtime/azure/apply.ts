@@ -1,0 +1,107 @@
+import type { ContainerApp, Revision } from "@azure/arm-appcontainers";
+import { DeferredError } from "../../../platform/errors.ts";
+import type { RuntimeSpec } from "../runtime-driver.ts";
+import { listRevisions, putApp, startRevision, stopRevisions } from "./app.ts";
+import { containerAppOf } from "./container-app.ts";
+import { driftOf, isOfTheTemplate } from "./drift.ts";
+import { ensureIdentity, ensureRoles } from "./identity.ts";
+import { isMadeOf, runtimeName, suffixOf } from "./names.ts";
+import { isInForce, isReady, latestOf } from "./observe.ts";
+import type { Records } from "./records.ts";
+import { ensureStateFolder, type JobTurn } from "./state-share.ts";
+import type { Errand, StampClient } from "./steps.ts";
+
+export type Application = {
+  client: StampClient;
+  records: Records;
+  installation: string;
+  /** How many runtimes fit on the stamp. */
+  room: number;
+  inTurn: JobTurn;
+  /** What all runtimes of the stamp have in common is there once this resolves. */
+  prepare: () => Promise<void>;
+};
+
+/**
+ * Makes the app what `spec` says, and has it run: identity, its rights, the folder of its state, then the app, each only where it is
+ * missing. When it returns, Azure has taken it over; it need not be healthy yet.
+ */
+export async function applySpec(
+  application: Application,
+  errand: Errand,
+  spec: RuntimeSpec,
+  app: ContainerApp | undefined,
+): Promise<void> {
+  const { client, installation } = application;
+  const drift = app === undefined ? [] : driftFrom({ client, installation }, spec, app);
+  if (app === undefined || !isInForce({ app, spec, drift }) || app.provisioningState !== "Succeeded") {
+    if (app === undefined) await requireRoom(application);
+    await application.prepare();
+    await giveAccess(application, errand, spec);
+    if (app === undefined) await ensureStateFolder(application, errand, spec.tenantId);
+    return replace(application, errand, spec, app, drift);
+  }
+  const revisions = await listRevisions(client, errand, runtimeName(spec.tenantId));
+  const latest = latestOf({ app, revisions });
+  // Somebody may have started an old one by hand, beside ours.
+  await stopRevisions(client, errand, runtimeName(spec.tenantId), others(revisions, latest));
+  if (latest?.active !== true) await startRevision(client, errand, runtimeName(spec.tenantId), latest?.name ?? "");
+  // What keeps it from starting may be a right that somebody has taken away.
+  else if (!isReady(app)) await giveAccess(application, errand, spec);
+}
+
+/** Beyond it Azure would refuse the rights that a runtime needs, in the middle of making it. */
+async function requireRoom({ client: { stamp }, records, room }: Application): Promise<void> {
+  const runtimes = await records.count(stamp.id);
+  if (runtimes <= room) return;
+  throw new DeferredError(
+    "stamp_full",
+    `The stamp ${stamp.id} is full (${runtimes - 1} of ${room} runtimes). Add a stamp to the file of OPENCLAW_STAMPS_FILE, or remove tenants.`,
+    { service: "azure", afterMs: 60_000 },
+  );
+}
+
+function others(revisions: readonly Revision[], latest: Revision | undefined): Revision[] {
+  return revisions.filter((revision) => revision !== latest);
+}
+
+/** The runtime's identity may read its own secrets, and no other. */
+async function giveAccess({ client, records, installation }: Application, errand: Errand, spec: RuntimeSpec) {
+  const { tenantId } = spec;
+  const principalId = await ensureIdentity(client, errand, { tenantId, installation });
+  await records.change(tenantId, { principalId });
+  await ensureRoles(client, errand, principalId, Object.values(spec.secrets));
+}
+
+/** The old revision is gone with its last replica before the new one is made. */
+async function replace(
+  { client, records, installation }: Application,
+  errand: Errand,
+  spec: RuntimeSpec,
+  app: ContainerApp | undefined,
+  drift: readonly string[],
+): Promise<void> {
+  const name = runtimeName(spec.tenantId);
+  const revisions = app === undefined ? [] : await listRevisions(client, errand, name);
+  const suffix = app?.template?.revisionSuffix;
+  if (app !== undefined && suffix !== undefined && isMadeOf(spec.hash, suffix) && !drift.some(isOfTheTemplate)) {
+    // Of what lies outside the template, such as ingress, no new revision is made.
+    const latest = latestOf({ app, revisions });
+    await stopRevisions(client, errand, name, others(revisions, latest));
+    await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, suffix));
+    if (latest?.active === false) await startRevision(client, errand, name, latest.name ?? "");
+    return;
+  }
+  await stopRevisions(client, errand, name, revisions);
+  const next = suffixOf(spec.hash, await records.nextRevision(spec.tenantId));
+  await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, next));
+}
+
+/** In what an app differs from what it was told to be. */
+export function driftFrom(
+  application: Pick<Application, "client" | "installation">,
+  spec: RuntimeSpec,
+  app: ContainerApp,
+) {
+  return driftOf(containerAppOf(spec, application.client.stamp, application.installation, ""), app);
+}

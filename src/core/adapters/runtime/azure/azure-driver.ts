@@ -1,0 +1,310 @@
+import type { ContainerApp } from "@azure/arm-appcontainers";
+import type pg from "pg";
+import { Agent } from "undici";
+import { withAdvisoryLock } from "../../../platform/advisory-lock.ts";
+import type { Stamp } from "../../../platform/config.ts";
+import { ConfigError, DeferredError, NotFoundError } from "../../../platform/errors.ts";
+import type { StampId, TenantId } from "../../../platform/ids.ts";
+import { roomOf } from "../../../platform/stamps.ts";
+import { createSlots } from "../../../platform/slots.ts";
+import type { Journal } from "../journal.ts";
+import {
+  absentRuntime,
+  type DriverCall,
+  type ObservedRuntime,
+  type RuntimeDriver,
+  type RuntimeSpec,
+} from "../runtime-driver.ts";
+import { getApp, getSettledApp, listRevisions, removeApp, stopRevisions } from "./app.ts";
+import { applySpec, driftFrom } from "./apply.ts";
+import type { ArmClients } from "./arm-clients.ts";
+import { removeIdentity } from "./identity.ts";
+import { leftBehind, listApps, listIdentities } from "./inventory.ts";
+import { runtimeName } from "./names.ts";
+import { addressOf, observeApp, probe, type Sight } from "./observe.ts";
+import type { AzureRecord, Records } from "./records.ts";
+import { eraseState, type JobTurn, prepareStamp } from "./state-share.ts";
+import { createStampClient, type Errand, type StampClient } from "./steps.ts";
+
+/** Between two looks at what is under way on Azure. */
+const POLL_MS = 3_000;
+/** While a runtime starts it is asked for its health; Azure, only so often. */
+const LOOK_MS = 30_000;
+const LOCK_PATIENCE_MS = 10_000;
+const TURN_PATIENCE_MS = 60_000;
+const PROBES = 64;
+/** Identities without an app are looked for in every so many sweeps. */
+const LEFTOVER_SWEEPS = 10;
+
+export type AzureDriverOptions = {
+  stamps: readonly Stamp[];
+  openArm: (stamp: Stamp) => ArmClients;
+  records: Records;
+  journal: Journal;
+  /** For locks alone: one connection for each runtime that is being worked on, */
+  lockPool: pg.Pool;
+  /** and for each stamp whose job is, which those wait for. */
+  turnPool: pg.Pool;
+  /** This control plane's mark. */
+  readInstallation: () => Promise<string>;
+  pollMs?: number;
+};
+
+/**
+ * Runtimes as container apps. What each was told to be lies in PostgreSQL, for Azure can't keep it for what sleeps: any change of an
+ * app starts it (F39). A runtime that sleeps takes a new spec over in its record alone, and is made of it when it wakes. Every
+ * operation works under its tenant's lock, reads what is there, does what is missing, and may be cut off anywhere.
+ */
+export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
+  const { records, journal, lockPool, turnPool, pollMs = POLL_MS } = options;
+  const agent = new Agent({ connections: 4, keepAliveTimeout: 10_000, connectTimeout: 5_000 });
+  const clients = new Map<StampId, StampClient>(
+    options.stamps.map((stamp) => [
+      stamp.id,
+      createStampClient({ stamp, arm: options.openArm(stamp), journal, pollMs }),
+    ]),
+  );
+  const prepared = new Map<StampId, Promise<void>>();
+  /** When each runtime that starts was last looked at, and as what. */
+  const starting = new Map<TenantId, { hash: string; at: number }>();
+  let sweeps = 0;
+  let installation: Promise<string> | undefined;
+
+  function readInstallation(): Promise<string> {
+    installation ??= options.readInstallation().catch((error: unknown) => {
+      installation = undefined;
+      throw error;
+    });
+    return installation;
+  }
+
+  function clientOf(stampId: StampId): StampClient {
+    const client = clients.get(stampId);
+    if (client !== undefined) return client;
+    throw new ConfigError("stamp_unknown", [
+      `the stamp "${stampId}" is not configured here; add it to the file of OPENCLAW_STAMPS_FILE`,
+    ]);
+  }
+
+  function exclusively<T>(tenantId: TenantId, call: DriverCall, work: (errand: Errand) => Promise<T>): Promise<T> {
+    const busy = () =>
+      new DeferredError("runtime_busy", "Another process is at work on this runtime.", {
+        service: "azure",
+        afterMs: 2_000,
+      });
+    const lock = { patienceMs: LOCK_PATIENCE_MS, busy, signal: call.signal };
+    return withAdvisoryLock(lockPool, `azure-runtime:${tenantId}`, lock, () => work({ ...call, tenantId }));
+  }
+
+  const inTurn: JobTurn = ({ stamp }, work) => {
+    const busy = () =>
+      new DeferredError("state_job_busy", `The job of the stamp ${stamp.id} works for others.`, {
+        service: "azure",
+        afterMs: 5_000,
+      });
+    return withAdvisoryLock(turnPool, `azure-job:${stamp.id}`, { patienceMs: TURN_PATIENCE_MS, busy }, work);
+  };
+
+  /** Once in the life of this process; what failed is tried again by the next who needs it. */
+  function prepare(client: StampClient, { tenantId: _tenantId, ...common }: Errand): Promise<void> {
+    const { id } = client.stamp;
+    const running =
+      prepared.get(id) ??
+      prepareStamp(client, common).catch((error: unknown) => {
+        prepared.delete(id);
+        throw error;
+      });
+    prepared.set(id, running);
+    return running;
+  }
+
+  async function sightOf(client: StampClient, record: AzureRecord, app: ContainerApp, revisions?: Sight["revisions"]) {
+    const own = { client, installation: await readInstallation() };
+    const drift = record.spec === undefined ? [] : driftFrom(own, record.spec, app);
+    return { tenantId: record.tenantId, spec: record.spec, app, revisions, drift };
+  }
+
+  async function withHealth(seen: ObservedRuntime): Promise<ObservedRuntime> {
+    if (seen.state !== "running" || seen.address === undefined) return seen;
+    const problem = await probe(agent, seen.address);
+    return problem === undefined ? seen : { ...seen, state: "starting", reason: problem };
+  }
+
+  async function observe(client: StampClient, errand: Errand, record: AzureRecord): Promise<ObservedRuntime> {
+    const { tenantId } = record;
+    const app = await getApp(client, errand, { tenantId, installation: await readInstallation() });
+    if (app === undefined) return withoutApp(record);
+    const address = addressOf(app);
+    if (address !== record.address) await records.change(tenantId, { address });
+    const revisions = await listRevisions(client, errand, runtimeName(tenantId));
+    return withHealth(observeApp(await sightOf(client, record, app, revisions)));
+  }
+
+  /** What has a spec and sleeps needs no app to be asleep: everything is kept, and waking makes it. */
+  function withoutApp({ tenantId, spec, desired }: AzureRecord): ObservedRuntime {
+    if (spec === undefined || desired === "awake") return absentRuntime(tenantId);
+    return { ...absentRuntime(tenantId), state: "asleep", specHash: spec.hash };
+  }
+
+  /** Whether it was just given this spec and is not healthy yet: asking it costs nothing, asking Azure does. */
+  async function isStarting({ tenantId, address, spec, desired }: AzureRecord, hash: string): Promise<boolean> {
+    const last = starting.get(tenantId);
+    if (address === undefined || desired === "asleep" || spec?.hash !== hash || last?.hash !== hash) return false;
+    return performance.now() - last.at < LOOK_MS && (await probe(agent, address)) !== undefined;
+  }
+
+  async function ensure(spec: RuntimeSpec, errand: Errand): Promise<ObservedRuntime> {
+    const { tenantId } = spec;
+    await records.create(tenantId, spec.stampId);
+    const known = await recordOf(tenantId);
+    if (await isStarting(known, spec.hash)) {
+      const { image, hash: specHash } = spec;
+      return {
+        ...absentRuntime(tenantId),
+        state: "starting",
+        address: known.address,
+        image,
+        specHash,
+        reason: "it starts",
+      };
+    }
+    await records.change(tenantId, { spec });
+    const record = { ...known, spec };
+    const client = clientOf(record.stampId);
+    return record.desired === "asleep" ? observe(client, errand, record) : bringUp(client, errand, record, spec);
+  }
+
+  async function bringUp(client: StampClient, errand: Errand, record: AzureRecord, spec: RuntimeSpec) {
+    const { tenantId } = record;
+    const own = await readInstallation();
+    const app = await getSettledApp(client, errand, { tenantId, installation: own });
+    const room = roomOf(client.stamp, options.stamps);
+    const prepareIt = () => prepare(client, errand);
+    await applySpec({ client, records, installation: own, room, inTurn, prepare: prepareIt }, errand, spec, app);
+    const seen = await observe(client, errand, record);
+    if (seen.state === "starting") starting.set(tenantId, { hash: seen.specHash, at: performance.now() });
+    else starting.delete(tenantId);
+    return seen;
+  }
+
+  async function recordOf(tenantId: TenantId): Promise<AzureRecord> {
+    const record = await records.find(tenantId);
+    if (record !== undefined) return record;
+    throw absent(tenantId);
+  }
+
+  async function sleep(tenantId: TenantId, errand: Errand): Promise<ObservedRuntime> {
+    const record = await records.find(tenantId);
+    if (record?.spec === undefined) return absentRuntime(tenantId);
+    await records.change(tenantId, { desired: "asleep" });
+    const client = clientOf(record.stampId);
+    const app = await getSettledApp(client, errand, { tenantId, installation: await readInstallation() });
+    if (app !== undefined) {
+      const revisions = await listRevisions(client, errand, runtimeName(tenantId));
+      await stopRevisions(client, errand, runtimeName(tenantId), revisions);
+    }
+    return observe(client, errand, { ...record, desired: "asleep" });
+  }
+
+  async function wake(tenantId: TenantId, errand: Errand): Promise<ObservedRuntime> {
+    const record = await recordOf(tenantId);
+    if (record.spec === undefined) throw absent(tenantId);
+    await records.change(tenantId, { desired: "awake" });
+    return bringUp(clientOf(record.stampId), errand, { ...record, desired: "awake" }, record.spec);
+  }
+
+  /** Where a tenant is known to be, else everywhere. */
+  async function clientsOf(record: AzureRecord | undefined): Promise<StampClient[]> {
+    return record === undefined ? [...clients.values()] : [clientOf(record.stampId)];
+  }
+
+  /** In the reverse order of making it; each is read back to be gone. @returns the stamps where there was anything. */
+  async function remove(tenantId: TenantId, errand: Errand): Promise<StampClient[]> {
+    const record = await records.find(tenantId);
+    const owner = { tenantId, installation: await readInstallation() };
+    const touched: StampClient[] = [];
+    for (const client of await clientsOf(record)) {
+      if (record !== undefined || (await getApp(client, errand, owner)) !== undefined) touched.push(client);
+      await removeApp(client, errand, owner);
+      await removeIdentity(client, errand, owner, record?.principalId);
+    }
+    starting.delete(tenantId);
+    await records.empty(tenantId);
+    return touched;
+  }
+
+  async function erase(tenantId: TenantId, errand: Errand): Promise<void> {
+    for (const client of await remove(tenantId, errand)) {
+      await prepare(client, errand);
+      await eraseState({ client, installation: await readInstallation(), inTurn }, errand, tenantId);
+    }
+    await records.forget(tenantId);
+  }
+
+  async function inspect(tenantId: TenantId, errand: Errand): Promise<ObservedRuntime> {
+    const record = await records.find(tenantId);
+    if (record !== undefined) return observe(clientOf(record.stampId), errand, record);
+    for (const client of clients.values()) {
+      const app = await getApp(client, errand, { tenantId, installation: await readInstallation() });
+      if (app !== undefined) return observeApp({ tenantId, spec: undefined, app, revisions: undefined, drift: [] });
+    }
+    return absentRuntime(tenantId);
+  }
+
+  async function list(call: DriverCall): Promise<ObservedRuntime[]> {
+    const own = await readInstallation();
+    const isSweep = call.urgency === "sweep";
+    if (isSweep) sweeps += 1;
+    const withLeftovers = !isSweep || sweeps % LEFTOVER_SWEEPS === 0;
+    const slots = createSlots(PROBES);
+    const seen: Promise<ObservedRuntime>[] = [];
+    const found = new Set<TenantId>();
+    for (const client of clients.values()) {
+      const apps = await listApps(client, call, own);
+      const leftovers = withLeftovers ? await listIdentities(client, call, own) : new Set<TenantId>();
+      // Read after the apps: what has come meanwhile is remembered already.
+      const known = await records.all();
+      for (const [tenantId, app] of apps) {
+        found.add(tenantId);
+        const record = known.get(tenantId) ?? unknownRecord(tenantId, client.stamp.id);
+        const sight = await sightOf(client, record, app);
+        seen.push(slots.use(() => withHealth(observeApp(sight))));
+      }
+      for (const tenantId of leftovers) {
+        if (found.has(tenantId)) continue;
+        found.add(tenantId);
+        seen.push(Promise.resolve(leftBehind(tenantId)));
+      }
+    }
+    for (const record of (await records.all()).values())
+      if (!found.has(record.tenantId) && withoutApp(record).state === "asleep")
+        seen.push(Promise.resolve(withoutApp(record)));
+    return Promise.all(seen);
+  }
+
+  return {
+    name: "azure",
+    ensure: (spec, call = {}) => exclusively(spec.tenantId, call, (errand) => ensure(spec, errand)),
+    inspect: (tenantId, call = {}) => inspect(tenantId, { ...call, tenantId }),
+    list: (call = {}) => list(call),
+    sleep: (tenantId, call = {}) => exclusively(tenantId, call, (errand) => sleep(tenantId, errand)),
+    wake: (tenantId, call = {}) => exclusively(tenantId, call, (errand) => wake(tenantId, errand)),
+    remove: (tenantId, call = {}) =>
+      exclusively(tenantId, call, async (errand) => {
+        await remove(tenantId, errand);
+      }),
+    erase: (tenantId, call = {}) => exclusively(tenantId, call, (errand) => erase(tenantId, errand)),
+    async close() {
+      await agent.destroy();
+    },
+  };
+}
+
+function absent(tenantId: TenantId): NotFoundError {
+  return new NotFoundError("runtime_absent", `Tenant ${tenantId} has no runtime; provision it first.`);
+}
+
+/** For what bears our mark and nobody remembers. */
+function unknownRecord(tenantId: TenantId, stampId: StampId): AzureRecord {
+  return { tenantId, stampId, spec: undefined, desired: "awake", principalId: undefined, address: undefined };
+}

@@ -1,0 +1,160 @@
+import { createHash, randomUUID } from "node:crypto";
+import type { TestContext } from "node:test";
+import type { TokenCredential } from "@azure/identity";
+import { fixedClock } from "../../../platform/clock.ts";
+import type { Stamp } from "../../../platform/config.ts";
+import { createPool } from "../../../platform/db.ts";
+import type { StampId, TenantId } from "../../../platform/ids.ts";
+import { createLog } from "../../../platform/log.ts";
+import { registerStamps } from "../../../platform/stamps.ts";
+import { createTestDatabase, type TestDatabase } from "../../../testing/database.ts";
+import { type ArmServer, startArm } from "../../../testing/fakes/azure/arm-server.ts";
+import { trustLoopback } from "../../../testing/fakes/azure/certificate.ts";
+import { type IdentityServer, startIdentityServer } from "../../../testing/fakes/azure/identity-server.ts";
+import { type KeyVaultServer, startKeyVault } from "../../../testing/fakes/azure/key-vault.ts";
+import { createAzureVault } from "../../vault/azure-vault.ts";
+import { TENANT_SECRETS, tenantSecretName, type Vault } from "../../vault/vault.ts";
+import type { RuntimeDriver, RuntimeSpec } from "../runtime-driver.ts";
+import { openAzureDriver } from "./open-azure-driver.ts";
+
+/** What the control plane itself is to Azure. */
+const OWN_PRINCIPAL = "0aaaaaaa-0000-4000-8000-000000000001";
+const CALLS_PER_MINUTE = 1_000_000;
+
+export type AzureBench = {
+  arm: ArmServer;
+  vaultServer: KeyVaultServer;
+  identity: IdentityServer;
+  vault: Vault;
+  database: TestDatabase;
+  stamps: readonly [Stamp, Stamp];
+  /** As another process would: with connections of its own. `end` takes them away, as the end of the process does. */
+  openDriver(options?: { requestMs?: number }): RuntimeDriver & { end(): Promise<void> };
+  /** A spec whose secrets lie in the vault once `seedSecrets` was called; another `version` gives another hash. */
+  spec(tenantId: TenantId, version: number, changes?: Partial<RuntimeSpec>): RuntimeSpec;
+  seedSecrets(tenantId: TenantId): Promise<void>;
+};
+
+/** Azure on loopback with two stamps in two subscriptions, and the driver over it with the real SDKs. */
+export async function setUpAzure(t: TestContext): Promise<AzureBench> {
+  trustLoopback();
+  const database = await createTestDatabase();
+  const identity = await startIdentityServer(OWN_PRINCIPAL);
+  let arm: ArmServer | undefined;
+  const vaultServer = await startKeyVault(identity, {
+    authorize: (principalId, name, method) =>
+      principalId === OWN_PRINCIPAL || (method === "GET" && arm?.mayRead(principalId, name) === true),
+  });
+  const stamps = [stampOf("default", vaultServer.url), stampOf("two", vaultServer.url)] as const;
+  arm = await startArm({ identity, stamps, vaults: [vaultServer] });
+  const server = arm;
+  await registerStamps(database.db, stamps);
+  const drivers: { end(): Promise<void> }[] = [];
+  t.after(async () => {
+    // First, so that whoever still waits for an answer hears that there is none.
+    await server.close();
+    await vaultServer.close();
+    for (const driver of drivers) await driver.end();
+    await identity.close();
+    await database[Symbol.asyncDispose]();
+  });
+  const credential = credentialOf(identity);
+  const vault = createAzureVault({ url: vaultServer.url, credential: async () => credential });
+  return {
+    arm,
+    vaultServer,
+    identity,
+    vault,
+    database,
+    stamps,
+    openDriver({ requestMs } = {}) {
+      const pool = createPool({
+        url: database.url,
+        max: 4,
+        applicationName: "azure-test",
+        onIdleError: () => undefined,
+      });
+      const driver = openAzureDriver({
+        azure: {
+          stamp: stamps[0],
+          stampsFile: undefined,
+          armCallsPerMinute: CALLS_PER_MINUTE,
+          resourceManagerEndpoint: server.url,
+        },
+        stamps,
+        credential,
+        databaseUrl: database.url,
+        pool,
+        db: database.db,
+        clock: fixedClock(new Date("2026-03-01T12:00:00Z")),
+        log: createLog("error", { write: () => true }),
+        pollMs: 1,
+        ...(requestMs === undefined ? {} : { requestMs }),
+      });
+      let ending: Promise<void> | undefined;
+      const opened = {
+        ...driver,
+        close: async () => undefined,
+        end: () => (ending ??= driver.close().then(() => pool.end())),
+      };
+      drivers.push(opened);
+      return opened;
+    },
+    spec: azureSpec,
+    async seedSecrets(tenantId) {
+      for (const secret of TENANT_SECRETS)
+        await vault.set(tenantSecretName(tenantId, secret), `${secret} of ${tenantId}`);
+    },
+  };
+}
+
+/** A token of the control plane's own, from the loopback's identity endpoint. */
+function credentialOf(identity: IdentityServer): TokenCredential {
+  return {
+    async getToken(scopes) {
+      const [scope = ""] = [scopes].flat();
+      const token = identity.issue(OWN_PRINCIPAL, scope.replace(/\/\.default$/, ""));
+      return { token, expiresOnTimestamp: Number.MAX_SAFE_INTEGER };
+    },
+  };
+}
+
+function stampOf(id: string, vaultUrl: string): Stamp {
+  const subscriptionId = randomUUID();
+  return {
+    id: id as StampId,
+    subscriptionId,
+    resourceGroup: `openclaw-${id}`,
+    location: "westeurope",
+    environmentId: `/subscriptions/${subscriptionId}/resourceGroups/openclaw-${id}/providers/Microsoft.App/managedEnvironments/env-${id}`,
+    acrServer: "fleet.azurecr.io",
+    vaultName: `vault-${id}`,
+    vaultUrl,
+    storageAccount: `openclaw${id}`,
+    coresQuota: undefined,
+  };
+}
+
+function azureSpec(tenantId: TenantId, version: number, changes: Partial<RuntimeSpec> = {}): RuntimeSpec {
+  const [gateway, webhook, model, telegram] = (
+    ["gateway-token", "webhook-secret", "model-key", "telegram-token"] as const
+  ).map((secret) => tenantSecretName(tenantId, secret));
+  const unhashed = {
+    tenantId,
+    stampId: "default" as StampId,
+    slug: "acme",
+    image: `fleet.azurecr.io/openclaw:${version}`,
+    config: { channels: { telegram: { name: "acme", webhookPort: 8_787 } } },
+    env: { TZ: "Europe/Berlin" },
+    secrets: {
+      OPENCLAW_GATEWAY_TOKEN: gateway ?? "",
+      TELEGRAM_WEBHOOK_SECRET: webhook ?? "",
+      CP_MODEL_KEY: model ?? "",
+      TELEGRAM_BOT_TOKEN: telegram ?? "",
+    },
+    cpu: 1,
+    memoryMiB: 2_048,
+    ...changes,
+  };
+  return { ...unhashed, hash: createHash("sha256").update(JSON.stringify(unhashed)).digest("hex") };
+}
