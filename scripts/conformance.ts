@@ -4,16 +4,19 @@
  */
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { request } from "undici";
+import { computeSpec } from "../src/core/orchestrator/spec.ts";
 import { createSteps } from "../src/commands/quickstart/steps.ts";
 import { systemClock } from "../src/core/platform/clock.ts";
 import { reachableDataDir } from "../src/core/platform/data-dir.ts";
 import { errorMessage, UpstreamError } from "../src/core/platform/errors.ts";
+import type { StampId, TenantId } from "../src/core/platform/ids.ts";
 import { packageRoot } from "../src/core/platform/package-root.ts";
 import { installOpenClaw } from "./conformance/install.ts";
 import { openStage, readLogs, type Stage } from "./conformance/stage.ts";
@@ -65,6 +68,14 @@ async function conform(opened: (() => Promise<unknown>)[]): Promise<void> {
     OPENCLAW_MODEL_PLUS: PLUS_MODEL,
   };
   const model = { reply: () => cue.words, beforeEvent: () => cue.opening };
+  for (const [title, config] of emittedConfigs())
+    await step(`${title}: configuration accepted without warnings`, async () => {
+      const dataDir = path.join(parent, "openclaw-conformance-configs");
+      await mkdir(dataDir, { recursive: true });
+      const file = path.join(dataDir, "openclaw.json");
+      await writeFile(file, JSON.stringify(config));
+      await validateConfig({ dataDir }, file, binary);
+    });
   const stage = await openStage({ parent, env, model, opened, signal });
   try {
     await exercise(stage, binary, cue);
@@ -72,6 +83,19 @@ async function conform(opened: (() => Promise<unknown>)[]): Promise<void> {
     console.error(await readLogs(stage.dataDir));
     throw error;
   }
+}
+
+/** As they go to Azure, where nothing is fitted to this machine: each tier with one model and with several, linked and not. */
+function emittedConfigs(): [title: string, config: object][] {
+  const models = { basic: ["claude-haiku-4-5"], plus: ["claude-sonnet-4-5", PLUS_MODEL, "claude-haiku-4-5"] };
+  const fleet = { image: "openclaw:1", modelsByTier: models, internalUrl: "https://gateway.internal.example" };
+  const tenant = { id: randomUUID() as TenantId, stampId: "default" as StampId, slug: SLUG, timeZone: "UTC" };
+  return (["basic", "plus"] as const).flatMap((tier) =>
+    [111_222_333, null].map((telegramUserId): [string, object] => {
+      const spec = computeSpec({ ...tenant, tier, telegramUserId }, fleet);
+      return [`tier ${tier}, ${telegramUserId === null ? "not linked" : "linked"}`, spec.config];
+    }),
+  );
 }
 
 async function exercise(stage: Stage, binary: string, cue: Cue): Promise<void> {
@@ -88,7 +112,7 @@ async function exercise(stage: Stage, binary: string, cue: Cue): Promise<void> {
   await step("runtime healthy", () =>
     openclaw("tenant", "provision", SLUG, "--wait", "--timeout", String(START_TIMEOUT_S)),
   );
-  const validate = () => validateConfig(stage, runtime, binary);
+  const validate = () => validateConfig(stage, path.join(runtime, "openclaw.json"), binary);
   await step("configuration accepted without warnings", validate);
   const say = (nth: number, text: string) => {
     cue.words = answerTo(nth);
@@ -151,14 +175,14 @@ async function scratchParent(): Promise<string> {
 }
 
 /** Asks the real binary about the file that the runtime runs on, with everything set that the file refers to. */
-async function validateConfig({ dataDir }: Stage, runtime: string, binary: string): Promise<void> {
-  const references = [...(await readConfig(runtime)).matchAll(/\$\{([A-Z_]+)\}/g)].map((match) => match[1] ?? "");
+async function validateConfig({ dataDir }: Pick<Stage, "dataDir">, file: string, binary: string): Promise<void> {
+  const references = [...(await readFile(file, "utf8")).matchAll(/\$\{([A-Z_]+)\}/g)].map((match) => match[1] ?? "");
   const env = {
     ...Object.fromEntries(references.map((name) => [name, "1:any"])),
     PATH: path.dirname(process.execPath),
     HOME: dataDir,
     OPENCLAW_STATE_DIR: path.join(dataDir, "validate"),
-    OPENCLAW_CONFIG_PATH: path.join(runtime, "openclaw.json"),
+    OPENCLAW_CONFIG_PATH: file,
   };
   const args = [binary, "config", "validate", "--json"];
   const { stdout } = await run(process.execPath, args, { env, signal: stopping.signal });

@@ -11,6 +11,9 @@ export type FleetSettings = {
   internalUrl: string;
 };
 
+/** All of a tenant that its runtime depends on. */
+export type SpecTenant = Pick<Tenant, "id" | "stampId" | "slug" | "timeZone" | "tier" | "telegramUserId">;
+
 const CPU = 1;
 const MEMORY_MIB = 2_048;
 
@@ -18,7 +21,7 @@ const MEMORY_MIB = 2_048;
  * What one tenant's runtime should be: a pure function of the tenant and the fleet's settings, with a hash over all of
  * it. The configuration holds `${ENV}` references instead of secrets; its keys are those that OpenClaw 2026.9 accepts.
  */
-export function computeSpec(tenant: Tenant, fleet: FleetSettings): RuntimeSpec {
+export function computeSpec(tenant: SpecTenant, fleet: FleetSettings): RuntimeSpec {
   const unhashed = {
     tenantId: tenant.id,
     stampId: tenant.stampId,
@@ -38,7 +41,7 @@ export function computeSpec(tenant: Tenant, fleet: FleetSettings): RuntimeSpec {
   return { ...unhashed, hash: createHash("sha256").update(JSON.stringify(unhashed)).digest("hex") };
 }
 
-function runtimeConfig(tenant: Tenant, fleet: FleetSettings): RuntimeSpec["config"] {
+function runtimeConfig(tenant: SpecTenant, fleet: FleetSettings): RuntimeSpec["config"] {
   const gateway = `${fleet.internalUrl}/runtime/${tenant.id}`;
   const models = fleet.modelsByTier[tenant.tier];
   const references = models.map((model) => `${providerOf(model)}/${model}`);
