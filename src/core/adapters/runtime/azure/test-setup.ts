@@ -1,6 +1,6 @@
-import { createHash, randomUUID } from "node:crypto";
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import type { TestContext } from "node:test";
-import type { TokenCredential } from "@azure/identity";
 import { fixedClock } from "../../../platform/clock.ts";
 import type { Stamp } from "../../../platform/config.ts";
 import { createPool } from "../../../platform/db.ts";
@@ -8,17 +8,15 @@ import type { StampId, TenantId } from "../../../platform/ids.ts";
 import { createLog } from "../../../platform/log.ts";
 import { registerStamps } from "../../../platform/stamps.ts";
 import { createTestDatabase, type TestDatabase } from "../../../testing/database.ts";
-import { type ArmServer, startArm } from "../../../testing/fakes/azure/arm-server.ts";
-import { trustLoopback } from "../../../testing/fakes/azure/certificate.ts";
-import { type IdentityServer, startIdentityServer } from "../../../testing/fakes/azure/identity-server.ts";
-import { type KeyVaultServer, startKeyVault } from "../../../testing/fakes/azure/key-vault.ts";
+import { ownCredential, startLoopbackAzure } from "../../../testing/fakes/azure/arm/test-setup.ts";
+import type { ArmServer } from "../../../testing/fakes/azure/arm-server.ts";
+import type { IdentityServer } from "../../../testing/fakes/azure/identity-server.ts";
+import type { KeyVaultServer } from "../../../testing/fakes/azure/key-vault.ts";
 import { createAzureVault } from "../../vault/azure-vault.ts";
 import { TENANT_SECRETS, tenantSecretName, type Vault } from "../../vault/vault.ts";
 import type { RuntimeDriver, RuntimeSpec } from "../runtime-driver.ts";
 import { openAzureDriver } from "./open-azure-driver.ts";
 
-/** What the control plane itself is to Azure. */
-const OWN_PRINCIPAL = "0aaaaaaa-0000-4000-8000-000000000001";
 const CALLS_PER_MINUTE = 1_000_000;
 
 export type AzureBench = {
@@ -27,7 +25,7 @@ export type AzureBench = {
   identity: IdentityServer;
   vault: Vault;
   database: TestDatabase;
-  stamps: readonly [Stamp, Stamp];
+  stamps: readonly Stamp[];
   /** As another process would: with connections of its own. `end` takes them away, as the end of the process does. */
   openDriver(options?: { requestMs?: number }): RuntimeDriver & { end(): Promise<void> };
   /** A spec whose secrets lie in the vault once `seedSecrets` was called; another `version` gives another hash. */
@@ -36,29 +34,22 @@ export type AzureBench = {
 };
 
 /** Azure on loopback with two stamps in two subscriptions, and the driver over it with the real SDKs. */
-export async function setUpAzure(t: TestContext): Promise<AzureBench> {
-  trustLoopback();
+export async function setUpAzure(
+  t: TestContext,
+  { containers = "virtual" }: { containers?: "virtual" | "sandbox" } = {},
+): Promise<AzureBench> {
   const database = await createTestDatabase();
-  const identity = await startIdentityServer(OWN_PRINCIPAL);
-  let arm: ArmServer | undefined;
-  const vaultServer = await startKeyVault(identity, {
-    authorize: (principalId, name, method) =>
-      principalId === OWN_PRINCIPAL || (method === "GET" && arm?.mayRead(principalId, name) === true),
-  });
-  const stamps = [stampOf("default", vaultServer.url), stampOf("two", vaultServer.url)] as const;
-  arm = await startArm({ identity, stamps, vaults: [vaultServer] });
-  const server = arm;
+  const { arm, identity, vaults, stamps } = await startLoopbackAzure(t, { stampCount: 2, containers });
+  const [vaultServer, first] = [vaults[0], stamps[0]];
+  assert.ok(vaultServer && first);
   await registerStamps(database.db, stamps);
   const drivers: { end(): Promise<void> }[] = [];
+  // After Azure is gone, so that whoever still waits for an answer has heard that there is none.
   t.after(async () => {
-    // First, so that whoever still waits for an answer hears that there is none.
-    await server.close();
-    await vaultServer.close();
     for (const driver of drivers) await driver.end();
-    await identity.close();
     await database[Symbol.asyncDispose]();
   });
-  const credential = credentialOf(identity);
+  const credential = ownCredential(identity);
   const vault = createAzureVault({ url: vaultServer.url, credential: async () => credential });
   return {
     arm,
@@ -76,10 +67,10 @@ export async function setUpAzure(t: TestContext): Promise<AzureBench> {
       });
       const driver = openAzureDriver({
         azure: {
-          stamp: stamps[0],
+          stamp: first,
           stampsFile: undefined,
           armCallsPerMinute: CALLS_PER_MINUTE,
-          resourceManagerEndpoint: server.url,
+          resourceManagerEndpoint: arm.url,
         },
         stamps,
         credential,
@@ -108,33 +99,6 @@ export async function setUpAzure(t: TestContext): Promise<AzureBench> {
   };
 }
 
-/** A token of the control plane's own, from the loopback's identity endpoint. */
-function credentialOf(identity: IdentityServer): TokenCredential {
-  return {
-    async getToken(scopes) {
-      const [scope = ""] = [scopes].flat();
-      const token = identity.issue(OWN_PRINCIPAL, scope.replace(/\/\.default$/, ""));
-      return { token, expiresOnTimestamp: Number.MAX_SAFE_INTEGER };
-    },
-  };
-}
-
-function stampOf(id: string, vaultUrl: string): Stamp {
-  const subscriptionId = randomUUID();
-  return {
-    id: id as StampId,
-    subscriptionId,
-    resourceGroup: `openclaw-${id}`,
-    location: "westeurope",
-    environmentId: `/subscriptions/${subscriptionId}/resourceGroups/openclaw-${id}/providers/Microsoft.App/managedEnvironments/env-${id}`,
-    acrServer: "fleet.azurecr.io",
-    vaultName: `vault-${id}`,
-    vaultUrl,
-    storageAccount: `openclaw${id}`,
-    coresQuota: undefined,
-  };
-}
-
 function azureSpec(tenantId: TenantId, version: number, changes: Partial<RuntimeSpec> = {}): RuntimeSpec {
   const [gateway, webhook, model, telegram] = (
     ["gateway-token", "webhook-secret", "model-key", "telegram-token"] as const
@@ -143,7 +107,7 @@ function azureSpec(tenantId: TenantId, version: number, changes: Partial<Runtime
     tenantId,
     stampId: "default" as StampId,
     slug: "acme",
-    image: `fleet.azurecr.io/openclaw:${version}`,
+    image: `openclaw1.azurecr.io/openclaw:${version}`,
     config: { channels: { telegram: { name: "acme", webhookPort: 8_787 } } },
     env: { TZ: "Europe/Berlin" },
     secrets: {

@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import { type ContainerApp, ContainerAppsAPIClient } from "@azure/arm-appcontainers";
 import { AuthorizationManagementClient } from "@azure/arm-authorization";
 import { ManagedServiceIdentityClient } from "@azure/arm-msi";
+import type { TokenCredential } from "@azure/identity";
 import { StorageManagementClient } from "@azure/arm-storage";
 import { request } from "undici";
 import type { Stamp } from "../../../../platform/config.ts";
@@ -32,6 +33,9 @@ export function loopbackStamp(number: number, vaultUrl: string): Stamp {
   };
 }
 
+/** The principal of the control plane itself. */
+const CONTROL_PLANE = "0aaaaaaa-0000-4000-8000-000000000001";
+
 export type LoopbackAzure = {
   arm: ArmServer;
   identity: IdentityServer;
@@ -49,14 +53,30 @@ export async function startLoopbackAzure(
   }: { stampCount?: number; pageSize?: number; containers?: "virtual" | "sandbox" } = {},
 ): Promise<LoopbackAzure> {
   trustLoopback();
-  const identity = await startIdentityServer();
+  const identity = await startIdentityServer(CONTROL_PLANE);
   t.after(() => identity.close());
-  const vaults = await Promise.all(Array.from({ length: stampCount }, () => startKeyVault(identity)));
+  let opened: ArmServer | undefined;
+  // The control plane may do all; whoever else comes, what a role in force lets it.
+  const authorize = (principalId: string, name: string, method: string) =>
+    principalId === CONTROL_PLANE || (method === "GET" && opened?.mayRead(principalId, name) === true);
+  const vaults = await Promise.all(Array.from({ length: stampCount }, () => startKeyVault(identity, { authorize })));
   t.after(() => Promise.all(vaults.map((vault) => vault.close())));
   const stamps = vaults.map(({ url }, index) => loopbackStamp(index + 1, url));
   const arm = await startArm({ identity, vaults, stamps, pageSize, containers });
+  opened = arm;
   t.after(() => arm.close());
   return { arm, identity, vaults, stamps };
+}
+
+/** A token of the control plane's own, for whatever it asks. */
+export function ownCredential(identity: IdentityServer): TokenCredential {
+  return {
+    async getToken(scopes) {
+      const [scope = ""] = [scopes].flat();
+      const token = identity.issue(CONTROL_PLANE, scope.replace(/\/\.default$/, ""));
+      return { token, expiresOnTimestamp: Number.MAX_SAFE_INTEGER };
+    },
+  };
 }
 
 export function firstStamp({ stamps: [stamp] }: LoopbackAzure): Stamp {
@@ -69,7 +89,7 @@ export function armClients(azure: LoopbackAzure, stamp: Stamp = firstStamp(azure
   const { arm, identity } = azure;
   const credential = {
     getToken: async () => ({
-      token: identity.issue("the-control-plane", "https://management.azure.com"),
+      token: identity.issue(CONTROL_PLANE, "https://management.azure.com"),
       expiresOnTimestamp: Number.MAX_SAFE_INTEGER,
     }),
   };
@@ -191,7 +211,7 @@ export async function putSecret(
 ): Promise<void> {
   const { statusCode, body } = await request(`${vaultUrl}/secrets/${name}?api-version=7.6`, {
     method: "PUT",
-    headers: { authorization: `Bearer ${identity.issue("the-control-plane", "https://vault.azure.net")}` },
+    headers: { authorization: `Bearer ${identity.issue(CONTROL_PLANE, "https://vault.azure.net")}` },
     body: JSON.stringify({ value }),
   });
   await body.dump();
