@@ -21,9 +21,18 @@ export type Daemon = {
 };
 
 /** Starts the built `openclaw daemon` on free ports and waits until it listens. It is killed after the test. */
-export async function startDaemon(t: TestContext, env: Record<string, string>, args: string[] = []): Promise<Daemon> {
+export function startDaemon(t: TestContext, env: Record<string, string>, args: string[] = []): Promise<Daemon> {
+  return startDaemonOf(t, [path.join(packageRoot(), "bin", "openclaw.js"), "daemon", ...args], env);
+}
+
+/** The same for a daemon of another script. */
+export async function startDaemonOf(
+  t: TestContext,
+  command: readonly string[],
+  env: Record<string, string>,
+): Promise<Daemon> {
   const dataDir = await mkdtemp(path.join(tmpdir(), "openclaw-daemon-"));
-  const child = spawn(process.execPath, [path.join(packageRoot(), "bin", "openclaw.js"), "daemon", ...args], {
+  const child = spawn(process.execPath, [...command], {
     cwd: dataDir,
     env: {
       PATH: process.env["PATH"],

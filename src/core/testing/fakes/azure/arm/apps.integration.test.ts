@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import type { ContainerApp } from "@azure/arm-appcontainers";
 import { request } from "undici";
-import { all, callArm, FAST, prepareApp, setUpArm, withCode } from "./test-setup.ts";
+import { FAST, all, callArm, ownToken, prepareApp, setUpArm, withCode } from "./test-setup.ts";
 
 const VERSION = "api-version=2025-07-01";
 
@@ -322,7 +322,7 @@ test("a secret without a version is read again now and then, and its revision st
   const { azure, arm, address, stamp } = await setUpApp(t);
   await request(`${stamp.vaultUrl}/secrets/acme-webhook?api-version=7.6`, {
     method: "PUT",
-    headers: { authorization: `Bearer ${azure.identity.issue("me", "https://vault.azure.net")}` },
+    headers: { authorization: `Bearer ${ownToken(azure.identity, "https://vault.azure.net")}` },
     body: JSON.stringify({ value: "n3w" }),
   });
   const post = async (secret: string) =>

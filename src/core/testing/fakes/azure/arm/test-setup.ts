@@ -68,12 +68,17 @@ export async function startLoopbackAzure(
   return { arm, identity, vaults, stamps };
 }
 
-/** A token of the control plane's own, for whatever it asks. */
+/** A token of the control plane's own. */
+export function ownToken(identity: IdentityServer, audience: string): string {
+  return identity.issue(CONTROL_PLANE, audience);
+}
+
+/** Its tokens, for whatever it asks. */
 export function ownCredential(identity: IdentityServer): TokenCredential {
   return {
     async getToken(scopes) {
       const [scope = ""] = [scopes].flat();
-      const token = identity.issue(CONTROL_PLANE, scope.replace(/\/\.default$/, ""));
+      const token = ownToken(identity, scope.replace(/\/\.default$/, ""));
       return { token, expiresOnTimestamp: Number.MAX_SAFE_INTEGER };
     },
   };
