@@ -4,7 +4,7 @@ import { tenantSecretPrefix } from "../adapters/vault/vault.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { getTenant, listTenantEvents } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
-import { convergeTenant, findCredential, findRuntime, type OrchestratorContext } from "./orchestrator.ts";
+import { convergeTenant, findCredentials, findRuntime, type OrchestratorContext } from "./orchestrator.ts";
 import { type Bench, CutOff, setUpOrchestrator } from "./test-setup.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -117,6 +117,6 @@ async function play(t: TestContext, step: Step, moment: "before" | "after" | "fa
     statuses: statuses.map((text) => text.replaceAll(tenant.slug, "slug")),
     recorded: runtime === undefined ? undefined : [runtime.state, runtime.attempts, runtime.reason],
     secrets: (await vault.list(tenantSecretPrefix(id))).map((secret) => secret.replace(id, "id")),
-    hasCredential: (await findCredential(ctx.db, id, "telegram-token")) !== undefined,
+    credentials: (await findCredentials(ctx.db, id, "telegram-token")).length,
   };
 }

@@ -92,7 +92,7 @@ test("a runtime with another secret is reported as such, and gets the update onc
     () => ctx.lines.some((line) => line.includes("401: the runtime has another webhook secret")),
     "it is said",
   );
-  await ctx.vault.set(tenantSecretName(tenantId, "webhook-secret"), "rotated");
+  await ctx.vault.set(tenantSecretName(tenantId, "webhook-secret", 1), "rotated");
   await ctx.untilOutcome(1, "delivered");
 });
 
