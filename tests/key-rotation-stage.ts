@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -14,8 +16,8 @@ import { createTestDatabase } from "../src/core/testing/database.ts";
 import { readBody, startLoopback } from "../src/core/testing/fakes/loopback.ts";
 import { startModelServer } from "../src/core/testing/fakes/model-server.ts";
 import { startTelegramServer } from "../src/core/testing/fakes/telegram-server.ts";
-import { documentOf, expectCode, openFolder, temporaryFolder } from "./command.ts";
-import { call } from "./daemon-process.ts";
+import { documentOf, expectCode, openFolder } from "./command.ts";
+import { call, type Daemon, startDaemon } from "./daemon-process.ts";
 
 const BOT_TOKEN = "4242:loopback-bot-token";
 const WEBHOOK_SECRET = "webhook-secret";
@@ -34,7 +36,7 @@ export async function openKeyStage(t: TestContext) {
   const model = await startModelServer({ apiKey: "operator" });
   const gate = await startGate();
   const tenants = new Set<TenantId>();
-  const dataDir = await temporaryFolder(t);
+  const dataDir = await makeFolder();
   const vault = createFileVault({ folder: path.join(dataDir, "vault"), key: undefined });
   const env = {
     DATABASE_URL: database.url,
@@ -51,12 +53,30 @@ export async function openKeyStage(t: TestContext) {
   };
   const openclaw = await openFolder(t, env);
 
-  /** Runtimes outlive daemons; to be called when those have ended. */
+  const daemons: Daemon[] = [];
+
+  /** A daemon of its own process, that takes over at once what the one before was at. */
+  async function start(): Promise<Daemon> {
+    await database.pool.query("UPDATE daemons SET seen_at = now() - interval '1 minute'");
+    await database.pool.query("UPDATE router_shards SET expires_at = now() WHERE owner IS NOT NULL");
+    const daemon = await startDaemon(t, env);
+    daemons.push(daemon);
+    gate.state.target = daemon.internalUrl;
+    await daemon.saw("working");
+    return daemon;
+  }
+
+  /** Runtimes outlive daemons: they are removed when those have ended, while the records of what runs are there. */
   async function close(): Promise<void> {
+    for (const daemon of daemons) {
+      daemon.child.kill("SIGKILL");
+      await daemon.exit;
+    }
     const log = createLog("error", { write: () => true });
     const driver = createLocalDriver({ root: path.join(dataDir, "runtimes"), binary: undefined, vault, log });
     for (const id of tenants) await driver.erase(id);
     await driver.close();
+    await rm(dataDir, { recursive: true, force: true });
     for (const server of [gate, model, telegram]) await server.close();
     await database[Symbol.asyncDispose]();
   }
@@ -68,6 +88,7 @@ export async function openKeyStage(t: TestContext) {
     env,
     gate,
     openclaw,
+    start,
     close,
     /** An active tenant with a sandbox runtime; a daemon has to be there. */
     async newTenant(slug: string, chat: number): Promise<TenantId> {
@@ -108,6 +129,13 @@ export async function openKeyStage(t: TestContext) {
       );
     },
   };
+}
+
+/** That runtimes with users of their own can reach. */
+async function makeFolder(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), "openclaw-keys-"));
+  await chmod(folder, 0o755);
+  return folder;
 }
 
 /** Passes calls on to whatever `target` is; while there is none, or it is gone, nobody answers. */

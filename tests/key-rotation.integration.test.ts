@@ -3,13 +3,13 @@ import test from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { createPacer } from "../src/core/adapters/telegram/pacer.ts";
 import { createMemorySlots } from "../src/core/adapters/telegram/send-slots.ts";
-import { tenantSecretPrefix } from "../src/core/adapters/vault/vault.ts";
+import { tenantSecretName, tenantSecretPrefix } from "../src/core/adapters/vault/vault.ts";
 import { loadConfig } from "../src/core/platform/config.ts";
 import type { TenantId } from "../src/core/platform/ids.ts";
 import { createLog } from "../src/core/platform/log.ts";
 import { ROLES, runDaemon } from "../src/daemon/daemon.ts";
 import { documentOf, expectCode } from "./command.ts";
-import { call, startDaemon } from "./daemon-process.ts";
+import { call } from "./daemon-process.ts";
 import { openKeyStage, sendUpdate, until } from "./key-rotation-stage.ts";
 
 const MIN_UPDATES = 200;
@@ -154,16 +154,7 @@ test("rotating twice under a stream of updates loses none, answers each once and
 test("kill -9 of the daemon at any phase of a rotation: it goes on, nothing is lost, and the old keys are gone in the end", async (t) => {
   const stage = await openKeyStage(t);
   t.after(() => stage.close());
-  const { database, telegram, gate, openclaw } = stage;
-  const start = async () => {
-    // What the one before was at is taken over at once.
-    await database.pool.query("UPDATE daemons SET seen_at = now() - interval '1 minute'");
-    await database.pool.query("UPDATE router_shards SET expires_at = now() WHERE owner IS NOT NULL");
-    const daemon = await startDaemon(t, stage.env);
-    gate.state.target = daemon.internalUrl;
-    await daemon.saw("working");
-    return daemon;
-  };
+  const { telegram, gate, openclaw, start } = stage;
   let daemon = await start();
   const alice = await stage.newTenant("alice", CHAT);
   const first = await stage.keysOf(alice);
@@ -201,4 +192,27 @@ test("kill -9 of the daemon at any phase of a rotation: it goes on, nothing is l
   assert.deepEqual(await statusOf(daemon.internalUrl, alice, first), [401, 401]);
   assert.deepEqual(await statusOf(daemon.internalUrl, alice, await stage.keysOf(alice)), [200, 200]);
   assert.equal((await stage.vault.list(tenantSecretPrefix(alice))).length, 4);
+});
+
+test("a runtime that has another webhook secret than the vault is started anew and gets its updates", async (t) => {
+  const stage = await openKeyStage(t);
+  t.after(() => stage.close());
+  const { database, telegram, vault, start } = stage;
+  const before = await start();
+  const alice = await stage.newTenant("alice", CHAT);
+  before.child.kill("SIGTERM");
+  await before.exit;
+  await vault.set(tenantSecretName(alice, "webhook-secret", 1), "changed-behind-our-back");
+  // It has been up for longer than it is given after a start.
+  await database.pool.query("UPDATE runtimes SET healthy_at = healthy_at - interval '1 hour'");
+  const daemon = await start();
+  await sendUpdate(daemon.publicUrl, CHAT, 1, "m-1");
+  await daemon.saw("the runtime has another webhook secret than the vault");
+  await until(() => telegram.messages(CHAT).length > 0, "it is answered");
+  const { runtime } = await stage.show("alice");
+  assert.equal(await webhookStatus(runtime.address, "changed-behind-our-back"), 200);
+  assert.deepEqual(
+    telegram.messages(CHAT).map(({ text }) => text?.includes("You said: m-1")),
+    [true],
+  );
 });
