@@ -24,7 +24,7 @@ const WEBHOOK_SECRET = "webhook-secret";
 const WAIT_MS = 60_000;
 
 /** What a runtime asked of the internal listener, and what it was told. */
-export type GatewayCall = { kind: "telegram" | "model"; credential: string; status: number };
+type GatewayCall = { kind: "telegram" | "model"; credential: string; status: number };
 
 /**
  * A bot, a model, a database and a data folder for daemons of a test, and a gate in front of their internal listener: runtimes know

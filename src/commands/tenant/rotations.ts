@@ -10,7 +10,7 @@ const POLL_MS = 500;
 /**
  * What became of one tenant's keys. `left-out`: it has none, and was not asked for by name. `late`: it goes on, but was not done in time.
  */
-export type RotationItem = {
+type RotationItem = {
   tenantId: TenantId;
   tenant: string;
   result: "rotating" | "rotated" | "would-rotate" | "refused" | "left-out" | "late";

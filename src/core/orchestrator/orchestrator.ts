@@ -18,7 +18,6 @@ export {
   type KeysView,
   planRotation,
   rotateKeys,
-  type RotationView,
   sweepRotations,
 } from "./rotate-keys.ts";
 export { CREDENTIAL_CACHE_MS, describePhase } from "./rotation.ts";

@@ -20,7 +20,7 @@ import * as rotations from "./rotation-store.ts";
 import type { RotationRow } from "./rotation-store.ts";
 import { findMintedAt } from "./store.ts";
 
-export type RotationContext = TenantsContext & { vault: Vault; log: Log };
+type RotationContext = TenantsContext & { vault: Vault; log: Log };
 
 /** So many runtimes at about once are replaced, so that a fleet's rotation is no fleet's outage. */
 const MAX_SWITCHING = 10;
@@ -197,7 +197,7 @@ export type KeysView = {
   rotation: RotationView | null;
 };
 
-export type RotationView = {
+type RotationView = {
   generation: number;
   phase: RotationPhase;
   requestedAt: Date;

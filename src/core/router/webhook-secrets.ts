@@ -8,7 +8,7 @@ const CACHE_MS = 10 * 60_000;
 const CACHE_SIZE = 10_000;
 
 /** Which keys a runtime has, as far as is known. */
-export type KeyGenerations = Pick<RuntimeRoute, "keyGeneration" | "otherKeyGeneration">;
+type KeyGenerations = Pick<RuntimeRoute, "keyGeneration" | "otherKeyGeneration">;
 
 /**
  * Posts updates to runtimes with their own webhook secrets: with that of the keys which the runtime was seen to have, and where that is
