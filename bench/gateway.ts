@@ -93,7 +93,7 @@ async function writeTenantCalls({ dataDir, pool }: Stage): Promise<string> {
   const vault = createFileVault({ folder: path.join(dataDir, "vault"), key: undefined });
   const { rows } = await pool.query<{ id: TenantId; chat: number }>("SELECT id, telegram_chat_id AS chat FROM tenants");
   const lines = rows.map(async ({ id, chat }) => {
-    const token = await vault.get(tenantSecretName(id, "telegram-token"));
+    const token = await vault.get(tenantSecretName(id, "telegram-token", 1));
     return `/runtime/${id}/telegram/bot${token}/sendMessage ${chat}`;
   });
   const file = path.join(dataDir, "calls-tenants");

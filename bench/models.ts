@@ -157,7 +157,7 @@ async function listCalls({ dataDir, pool }: Stage) {
   return Promise.all(
     rows.map(async ({ id }) => ({
       path: `/runtime/${id}/model${ROUTE}`,
-      key: (await vault.get(tenantSecretName(id, "model-key"))) ?? "",
+      key: (await vault.get(tenantSecretName(id, "model-key", 1))) ?? "",
     })),
   );
 }

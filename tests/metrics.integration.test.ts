@@ -46,7 +46,7 @@ async function addTenant(t: TestContext, database: TestDatabase, dataDir: string
     { slug: `chat-${chat}`, email: `${chat}@example.com`, telegramChatId: chat, billingExempt: true },
   );
   const vault = createFileVault({ folder: path.join(dataDir, "vault"), key: undefined });
-  await vault.set(tenantSecretName(tenant.id, "webhook-secret"), "runtime-secret");
+  await vault.set(tenantSecretName(tenant.id, "webhook-secret", 1), "runtime-secret");
   await database.pool.query(
     `INSERT INTO runtimes (tenant_id, driver, state, address, image, spec_hash, allowed_user_id, observed_at)
      VALUES ($1, 'memory', 'running', $2, 'test', 'test', $3, now())`,

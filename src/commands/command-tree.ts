@@ -34,6 +34,10 @@ export const COMMANDS: Group = {
           description: "remove the tenant's runtime and keys",
           load: () => import("./tenant/deprovision.ts"),
         },
+        "rotate-keys": {
+          description: "give runtimes new keys, and retire the old ones",
+          load: () => import("./tenant/rotate-keys.ts"),
+        },
         restore: { description: "bring a deleted tenant back", load: () => import("./tenant/restore.ts") },
         purge: { description: "remove a deleted tenant's data for good", load: () => import("./tenant/purge.ts") },
         usage: { description: "what a tenant has used this month", load: () => import("./tenant/usage.ts") },

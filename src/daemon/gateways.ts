@@ -4,7 +4,7 @@ import { createMeter, type Meter, readPriceTable } from "../core/billing/billing
 import type { Context } from "../core/context.ts";
 import type { CallLog } from "../core/router/activity.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
-import { findCredential } from "../core/orchestrator/orchestrator.ts";
+import { findCredentials } from "../core/orchestrator/orchestrator.ts";
 import {
   type BotApiGateway,
   closeChat,
@@ -22,7 +22,7 @@ import {
 export function openRuntimeAuth(ctx: Context): RuntimeAuth {
   return createRuntimeAuth({
     clock: ctx.clock,
-    credentials: { find: (tenantId, kind) => findCredential(ctx.db, tenantId, kind) },
+    credentials: { find: (tenantId, kind) => findCredentials(ctx.db, tenantId, kind) },
   });
 }
 

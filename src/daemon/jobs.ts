@@ -12,11 +12,13 @@ import {
 } from "../core/billing/billing.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import {
+  advanceRotation,
   convergeTenant,
   pruneSteps,
   purgeTenant,
   sweepIdle,
   sweepPurges,
+  sweepRotations,
   sweepRuntimes,
 } from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts";
@@ -55,6 +57,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
   return {
     "tenant.converge": async ({ tenantId }, signal) =>
       convergeTenant({ ...ctx, fleet: await ctx.readFleet() }, tenantId, signal),
+    "tenant.rotate-keys": ({ tenantId }, signal) => advanceRotation(ctx, tenantId, signal),
     "tenant.purge": ({ tenantId }) => purgeTenant({ ...ctx, forget }, tenantId),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
@@ -70,6 +73,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
     },
     "sweep.idle": () => sweepIdle({ ...ctx, idleMinutes: ctx.config.tenancy.idleMinutes }),
     "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
+    "sweep.rotations": () => sweepRotations(ctx),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
       await pruneKnownIds(ctx, signal);
@@ -100,6 +104,7 @@ const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.usage": "* * * * *",
   "sweep.idle": "* * * * *",
   "sweep.runtimes": "* * * * *",
+  "sweep.rotations": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };
 

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { type ChatView, SEARCHED, viewChat } from "../../core/router/chat-view.ts";
 import { describeVerdict } from "../../core/router/route-simulation.ts";
+import { describeTrouble } from "../../core/orchestrator/orchestrator.ts";
 import { ConflictError } from "../../core/platform/errors.ts";
 import { getTenant } from "../../core/tenants/tenants.ts";
 import { printFields, printJson, printLine, printTable } from "../output.ts";
@@ -63,7 +64,7 @@ function printView(view: ChatView, now: Date): void {
     ["runtime", runtime === undefined ? "none" : `${runtime.state} at ${runtime.address ?? "–"}`],
     ["healthy", runtime?.healthyAt == null ? "–" : `since ${formatTime(runtime.healthyAt)}`],
     ["lets in", runtime === undefined ? "–" : `user ${runtime.allowedUserId ?? "–"}`],
-    ["trouble", runtime?.reason ?? "–"],
+    ["trouble", (runtime && describeTrouble(runtime)) ?? "–"],
     ["shard", `${view.shard}, worked on by ${formatOwner(owner)}`],
     ["lease", owner === null ? "–" : `epoch ${owner.epoch}, until ${formatTime(owner.expiresAt)}`],
     ["last delivered", lastDelivered === null ? `not among the newest ${SEARCHED} updates` : age(lastDelivered.at)],

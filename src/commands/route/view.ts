@@ -54,6 +54,6 @@ export function tenantFacts({ id, slug, status, suspendedBy, statusReason, teleg
 }
 
 export function runtimeFacts(runtime: NonNullable<Known["runtime"]>) {
-  const { driver, state, address, allowedUserId, reason, healthyAt, observedAt } = runtime;
-  return { driver, state, address, allowedUserId, reason, healthyAt, observedAt };
+  const { driver, state, address, allowedUserId, reason, secretRefusedAt, healthyAt, observedAt } = runtime;
+  return { driver, state, address, allowedUserId, reason, secretRefusedAt, healthyAt, observedAt };
 }

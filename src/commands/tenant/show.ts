@@ -1,6 +1,14 @@
 import { Command } from "commander";
 import { findEntitlement } from "../../core/billing/billing.ts";
-import { findRuntime, listSteps, type RuntimeRow } from "../../core/orchestrator/orchestrator.ts";
+import {
+  describePhase,
+  describeTrouble,
+  findKeys,
+  findRuntime,
+  type KeysView,
+  listSteps,
+  type RuntimeRow,
+} from "../../core/orchestrator/orchestrator.ts";
 import { findChatClosedAt } from "../../core/router/closed-chats.ts";
 import { getTenant } from "../../core/tenants/tenants.ts";
 import { printFields, printJson, printLine, printTable } from "../output.ts";
@@ -19,13 +27,15 @@ export function command(): Command {
         const tenant = await getTenant(db, reference);
         const runtime = await findRuntime(db, tenant.id);
         const steps = await listSteps(db, tenant.id, STEPS_SHOWN);
+        const keys = await findKeys({ db, clock }, tenant);
         const entitlement = await findEntitlement(db, tenant.id, clock.now());
         const { telegramChatId } = tenant;
         const closedAt = telegramChatId === null ? undefined : await findChatClosedAt(db, telegramChatId);
         if (json) {
           const { telegram, ...rest } = tenantDocument(tenant);
           const chat = { ...telegram, closedAt: closedAt ?? null };
-          return printJson({ ...rest, telegram: chat, entitlement, runtime: runtime ?? null, steps });
+          const found = { entitlement, runtime: runtime ?? null, keys: keys ?? null, steps };
+          return printJson({ ...rest, telegram: chat, ...found });
         }
         printFields([
           ["id", tenant.id],
@@ -47,7 +57,8 @@ export function command(): Command {
           ["because", tenant.statusReason ?? "–"],
           ["entitled", `${entitlement.entitled ? "yes" : "no"}: ${entitlement.reason}`],
           ["runtime", runtime === undefined ? "none" : describeRuntime(runtime)],
-          ["trouble", runtime?.reason ?? "–"],
+          ["trouble", (runtime && describeTrouble(runtime)) ?? "–"],
+          ["keys", keys === undefined ? "none" : describeKeys(keys)],
           ["asleep", formatTime(tenant.hibernatedAt)],
           ["created", formatTime(tenant.createdAt)],
         ]);
@@ -59,6 +70,14 @@ export function command(): Command {
         );
       }),
     );
+}
+
+function describeKeys({ generation, since, rotation }: KeysView): string {
+  const made = `generation ${generation}, made ${formatTime(since)}`;
+  if (rotation === null) return made;
+  const { generation: next, phase, requestedAt, trouble } = rotation;
+  const why = trouble === null ? "" : ` (${trouble})`;
+  return `${made}; rotating to ${next} since ${formatTime(requestedAt)}: ${describePhase(phase)}${why}`;
 }
 
 /** As last observed, which is not what the fleet is configured to run (F48). */

@@ -6,7 +6,7 @@ import { UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { findTenantById, getTenant, linkChat, setProvisionWhenDeleted, updateTenant } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
-import { findCredential, findRuntime, sweepRuntimes } from "./orchestrator.ts";
+import { findCredentials, findRuntime, sweepRuntimes } from "./orchestrator.ts";
 import { computeSpec } from "./spec.ts";
 import { type Bench, setUpOrchestrator } from "./test-setup.ts";
 
@@ -28,8 +28,9 @@ async function look({ ctx }: Bench, id: TenantId) {
   return { status: tenant.status, because: tenant.statusReason, asleep: tenant.hibernatedAt !== null };
 }
 
-async function keysOf({ vault }: Bench, id: TenantId) {
-  return Promise.all(TENANT_SECRETS.map((secret) => vault.get(tenantSecretName(id, secret))));
+async function keysOf({ ctx, vault }: Bench, id: TenantId) {
+  const { keyGeneration } = await getTenant(ctx.db, id);
+  return Promise.all(TENANT_SECRETS.map((secret) => vault.get(tenantSecretName(id, secret, keyGeneration))));
 }
 
 test("a runtime that was not seen yet has no image on record (F48)", async (t) => {
@@ -117,8 +118,11 @@ test("a suspended tenant's runtime sleeps, and a resumed one is awake with the s
   await bench.settle(id);
   const keys = await keysOf(bench, id);
   assert.equal(new Set(keys).size, TENANT_SECRETS.length);
-  const credential = await findCredential(ctx.db, id, "model-key");
-  assert.equal(credential?.length, 32);
+  const credential = await findCredentials(ctx.db, id, "model-key");
+  assert.deepEqual(
+    credential.map(({ sha256, expiresAt }) => [sha256.length, expiresAt]),
+    [[32, null]],
+  );
 
   await bench.move(id, suspend);
   await bench.settle(id);
@@ -135,7 +139,7 @@ test("a suspended tenant's runtime sleeps, and a resumed one is awake with the s
   assert.equal((await driver.inspect(id)).state, "running");
   assert.equal((await findRuntime(ctx.db, id))?.state, "running");
   assert.deepEqual(await keysOf(bench, id), keys);
-  assert.deepEqual(await findCredential(ctx.db, id, "model-key"), credential);
+  assert.deepEqual(await findCredentials(ctx.db, id, "model-key"), credential);
 });
 
 test("a changed tenant gets another configuration, and only then is its new user allowed", async (t) => {
@@ -170,7 +174,7 @@ test("a deprovisioned tenant leaves no runtime, key or credential, read back, an
   assert.equal((await look(bench, id)).status, "deleted");
   assert.equal((await driver.inspect(id)).state, "absent");
   assert.deepEqual(await vault.list(tenantSecretPrefix(id)), []);
-  assert.equal(await findCredential(ctx.db, id, "telegram-token"), undefined);
+  assert.deepEqual(await findCredentials(ctx.db, id, "telegram-token"), []);
   assert.equal(await findRuntime(ctx.db, id), undefined);
   assert.deepEqual((await getTenant(ctx.db, id)).purgeAfter, addMs(bench.clock.now(), 30 * 86_400_000));
   assert.equal((await look(bench, other)).status, "active");
@@ -232,7 +236,8 @@ test("a tenant that was never provisioned is deleted as well, and one entitled a
   assert.equal((await look(bench, id)).status, "active");
   const { provisionWhenDeleted, purgeAfter } = await getTenant(ctx.db, id);
   assert.deepEqual([provisionWhenDeleted, purgeAfter], [false, null]);
-  for (const [index, key] of (await keysOf(bench, id)).entries()) assert.notEqual(key, keys[index]);
+  const fresh = await keysOf(bench, id);
+  assert.ok(fresh.every((key) => key !== undefined && !keys.includes(key)));
 });
 
 test("a tenant suspended while its runtime is brought up ends suspended and asleep", async (t) => {

@@ -14,6 +14,8 @@ import {
 } from "../tenants/tenants.ts";
 import { type ActivityReader, QUIET_MS, REST_MS, wakeTenant } from "./hibernation.ts";
 import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
+import { endKeys } from "./rotate-keys.ts";
+import { stopIfSecretDiffers } from "./secret-drift.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
 
@@ -52,8 +54,12 @@ async function convergeTo(ctx: OrchestratorContext, tenant: Tenant, signal: Abor
     case "provisioning":
       return bringUp(ctx, tenant, signal);
     case "active":
-      return tenant.hibernatedAt === null ? bringUp(ctx, tenant, signal) : hibernate(ctx, tenant, tenant.hibernatedAt);
+      return tenant.hibernatedAt === null
+        ? bringUp(ctx, tenant, signal)
+        : hibernate(ctx, tenant, tenant.hibernatedAt, signal);
     case "suspended":
+      await putToSleep(ctx, tenant);
+      return keepCurrent(ctx, tenant, signal);
     case "pending":
       return putToSleep(ctx, tenant);
     case "deprovisioning":
@@ -73,7 +79,8 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
   const spec = computeSpec(tenant, ctx.fleet);
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
-  await ensureTenantKeys(ctx, tenant.id);
+  await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
+  await stopIfSecretDiffers(ctx, known);
   const ensured = await ctx.runtimes.ensure(spec, { signal });
   const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id) : ensured;
   const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id);
@@ -106,7 +113,7 @@ async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string):
 }
 
 /** Stops the runtime unless something reached it, or it did something, since it was decided: then it stays up. */
-async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date): Promise<void> {
+async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date, signal: AbortSignal): Promise<void> {
   const quietMs = ctx.clock.now().getTime() - since.getTime();
   if (quietMs < QUIET_MS) return enqueueConverge(ctx.db, tenant.id, { delayMs: QUIET_MS - quietMs });
   const last = (await ctx.lastActivity(ctx.db, [tenant.id])).get(tenant.id);
@@ -114,6 +121,16 @@ async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date):
   const restMs = last === undefined ? 0 : last.getTime() + REST_MS - ctx.clock.now().getTime();
   if (restMs > 0) return enqueueConverge(ctx.db, tenant.id, { delayMs: restMs });
   await putToSleep(ctx, tenant);
+  await keepCurrent(ctx, tenant, signal);
+}
+
+/** Moves a runtime that sleeps to what it should be at its next wake, without waking it (F39, F40). */
+async function keepCurrent(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  const known = await store.findRuntime(ctx.db, tenant.id);
+  const spec = computeSpec(tenant, ctx.fleet);
+  if (known?.state !== "asleep" || known.specHash === spec.hash) return;
+  await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
+  await recordObservation(ctx, spec, tenant, await ctx.runtimes.ensure(spec, { signal }));
 }
 
 async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -145,6 +162,7 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
     const current = await lockTenant(tx, tenant.id);
     if (current.status !== "deprovisioning") return;
     await store.deleteRuntime(tx, tenant.id);
+    await endKeys(tx, current);
     const inside = { ...ctx, db: tx };
     const reason = "runtime and keys are gone, verified by reading back";
     await changeStatus(inside, tenant.id, { to: "deleted", reason, retentionDays: ctx.retentionDays });
@@ -201,6 +219,7 @@ async function recordObservation(
   const now = ctx.clock.now();
   const isCurrent = observed.specHash === spec.hash;
   const before = await store.findRuntime(ctx.db, tenant.id);
+  const isFirst = before === undefined || before.specHash === "";
   const wasRunning = before?.state === "running" && before.specHash === observed.specHash;
   await store.putRuntime(ctx.db, {
     tenantId: tenant.id,
@@ -210,6 +229,8 @@ async function recordObservation(
     image: observed.image,
     specHash: observed.specHash,
     allowedUserId: isCurrent ? tenant.telegramUserId : null,
+    // One that has yet to move over has the keys that it had.
+    keyGeneration: isCurrent || isFirst ? tenant.keyGeneration : before.keyGeneration,
     reason: observed.reason ?? null,
     attempts: 0,
     // Since when, not when last seen: the router leaves a runtime that has just come up some time.

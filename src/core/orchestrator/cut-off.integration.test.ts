@@ -4,8 +4,16 @@ import { tenantSecretPrefix } from "../adapters/vault/vault.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { getTenant, listTenantEvents } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
-import { convergeTenant, findCredential, findRuntime, type OrchestratorContext } from "./orchestrator.ts";
-import { type Bench, CutOff, setUpOrchestrator } from "./test-setup.ts";
+import {
+  advanceRotation,
+  convergeTenant,
+  findCredentials,
+  findKeys,
+  findRuntime,
+  type OrchestratorContext,
+  rotateKeys,
+} from "./orchestrator.ts";
+import { type Bench, CutOff, setUpOrchestrator, type TenantJob } from "./test-setup.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 before(async () => {
@@ -45,6 +53,31 @@ const STEPS: Record<string, Step> = {
     },
     ends: "deleted/absent",
   },
+  rotating: {
+    from: async (bench, id) => {
+      await bench.settle(id);
+      await rotateKeys(bench.ctx, id, "test");
+    },
+    ends: "active/running",
+  },
+  "rotating while suspended": {
+    from: async (bench, id) => {
+      await bench.settle(id);
+      await bench.move(id, suspend);
+      await bench.settle(id);
+      await rotateKeys(bench.ctx, id, "test");
+    },
+    ends: "suspended/asleep",
+  },
+  "deprovisioning in the middle of a rotation": {
+    from: async (bench, id) => {
+      await bench.settle(id);
+      await rotateKeys(bench.ctx, id, "test");
+      await bench.rotate(id);
+      await bench.move(id, remove);
+    },
+    ends: "deleted/absent",
+  },
 };
 
 for (const [name, step] of Object.entries(STEPS)) {
@@ -75,9 +108,9 @@ async function play(t: TestContext, step: Step, moment: "before" | "after" | "fa
   const id = await bench.newTenant();
   await step.from(bench, id);
   let ended = new AbortController();
-  const run = () => {
+  const run = (job: TenantJob) => {
     ended = new AbortController();
-    return convergeTenant(ctx, id, ended.signal);
+    return job === "converge" ? convergeTenant(ctx, id, ended.signal) : advanceRotation(ctx, id, ended.signal);
   };
   let calls = 0;
   const through = async <Result>(work: () => Promise<Result>): Promise<Result> => {
@@ -110,13 +143,16 @@ async function play(t: TestContext, step: Step, moment: "before" | "after" | "fa
   const tenant = await getTenant(ctx.db, id);
   const runtime = await findRuntime(ctx.db, id);
   const statuses = (await listTenantEvents(ctx.db, id, 50)).map(({ detail }) => JSON.stringify(detail));
+  const keys = await findKeys(ctx, tenant);
   return {
     calls,
+    keys: keys && { generation: keys.generation, rotation: keys.rotation },
+    generations: [tenant.keyGeneration, runtime?.keyGeneration],
     end: `${tenant.status}/${(await driver.inspect(id)).state}`,
     asleep: tenant.hibernatedAt !== null,
     statuses: statuses.map((text) => text.replaceAll(tenant.slug, "slug")),
     recorded: runtime === undefined ? undefined : [runtime.state, runtime.attempts, runtime.reason],
     secrets: (await vault.list(tenantSecretPrefix(id))).map((secret) => secret.replace(id, "id")),
-    hasCredential: (await findCredential(ctx.db, id, "telegram-token")) !== undefined,
+    credentials: (await findCredentials(ctx.db, id, "telegram-token")).length,
   };
 }

@@ -16,22 +16,27 @@ import * as store from "./store.ts";
 const PRESENTED = ["telegram-token", "model-key"] as const;
 
 /**
- * Mints the tenant's missing keys and leaves those that exist alone: a running runtime holds them (F45). Done when every
- * one was read back from the vault and the hashes agree with it.
+ * Mints what is missing of the tenant's keys of a generation and leaves those that exist alone: a running runtime holds them (F45).
+ * Done when every one was read back from the vault and the hashes agree with it.
  */
-export async function ensureTenantKeys(ctx: { db: Db; clock: Clock; vault: Vault }, tenantId: TenantId): Promise<void> {
+export async function ensureTenantKeys(
+  ctx: { db: Db; clock: Clock; vault: Vault },
+  tenantId: TenantId,
+  generation: number,
+): Promise<void> {
   const keys = new Map<TenantSecret, string>();
-  for (const secret of TENANT_SECRETS) keys.set(secret, await ensureSecret(ctx.vault, tenantId, secret));
+  for (const secret of TENANT_SECRETS) {
+    keys.set(secret, await ensureSecret(ctx.vault, secret, tenantSecretName(tenantId, secret, generation)));
+  }
   for (const kind of PRESENTED) {
     const sha256 = createHash("sha256")
       .update(keys.get(kind) ?? "")
       .digest();
-    await store.putCredential(ctx.db, { tenantId, kind, sha256, createdAt: ctx.clock.now() });
+    await store.putCredential(ctx.db, { tenantId, kind, generation, sha256, createdAt: ctx.clock.now() });
   }
 }
 
-async function ensureSecret(vault: Vault, tenantId: TenantId, secret: TenantSecret): Promise<string> {
-  const name = tenantSecretName(tenantId, secret);
+async function ensureSecret(vault: Vault, secret: TenantSecret, name: string): Promise<string> {
   const existing = await vault.get(name);
   if (existing !== undefined) return existing;
   await vault.set(name, mint(secret));
@@ -54,7 +59,24 @@ export async function removeTenantKeys(ctx: { db: Db; vault: Vault }, tenantId: 
   const prefix = tenantSecretPrefix(tenantId);
   await store.deleteCredentials(ctx.db, tenantId);
   for (const name of await ctx.vault.list(prefix)) await ctx.vault.delete(name);
-  const left = await ctx.vault.list(prefix);
+  refuseLeft(await ctx.vault.list(prefix));
+}
+
+/** Deletes the tenant's keys of one generation and their hashes, and reads back that none is left. */
+export async function removeGeneration(
+  ctx: { db: Db; vault: Vault },
+  tenantId: TenantId,
+  generation: number,
+): Promise<void> {
+  const names = TENANT_SECRETS.map((secret) => tenantSecretName(tenantId, secret, generation));
+  await store.deleteCredentials(ctx.db, tenantId, generation);
+  for (const name of names) await ctx.vault.delete(name);
+  const left: string[] = [];
+  for (const name of names) if ((await ctx.vault.get(name)) !== undefined) left.push(name);
+  refuseLeft(left);
+}
+
+function refuseLeft(left: readonly string[]): void {
   if (left.length === 0) return;
   throw new UpstreamError("vault_delete_failed", `Secrets are still there after deleting them: ${left.join(", ")}.`, {
     service: "vault",

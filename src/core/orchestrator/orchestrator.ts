@@ -11,21 +11,39 @@ export { type ActivityReader, sleepTenant, sweepIdle, wakeTenant } from "./hiber
 export { type HistoryEntry, listTenantHistory } from "./history.ts";
 export { deprovisionTenant, provisionTenant, restoreTenant, resumeTenant, suspendTenant } from "./lifecycle.ts";
 export { purgeTenant, requestPurge, sweepPurges } from "./purge.ts";
+export {
+  advanceRotation,
+  findKeys,
+  holdsKeys,
+  type KeysView,
+  planRotation,
+  rotateKeys,
+  sweepRotations,
+} from "./rotate-keys.ts";
+export { CREDENTIAL_CACHE_MS, describePhase } from "./rotation.ts";
+export { describeTrouble, noteSecretRefused, noteSecretTaken } from "./secret-drift.ts";
 export type { FleetSettings } from "./spec.ts";
-export { type CredentialKind, parseRuntimeRoute, runtimeAsJson, type RuntimeRoute, type RuntimeRow } from "./store.ts";
+export {
+  type Credential,
+  type CredentialKind,
+  parseRuntimeRoute,
+  runtimeAsJson,
+  type RuntimeRoute,
+  type RuntimeRow,
+} from "./store.ts";
 
 /** What was last observed of a tenant's runtime. */
 export async function findRuntime(db: Db, tenantId: TenantId): Promise<store.RuntimeRow | undefined> {
   return store.findRuntime(db, tenantId);
 }
 
-/** SHA-256 of the credential that a tenant's runtime presents. */
-export async function findCredential(
+/** SHA-256 of what a tenant's runtime may present: one credential, or while its keys are rotated two, the newer first. */
+export async function findCredentials(
   db: Db,
   tenantId: TenantId,
   kind: store.CredentialKind,
-): Promise<Buffer | undefined> {
-  return store.findCredential(db, tenantId, kind);
+): Promise<store.Credential[]> {
+  return store.findCredentials(db, tenantId, kind);
 }
 
 /**

@@ -30,6 +30,7 @@ const tenant: Tenant = {
   trialEndsAt: null,
   hibernatedAt: null,
   purgeAfter: null,
+  keyGeneration: 1,
   createdAt: at,
   updatedAt: at,
 };
@@ -50,6 +51,7 @@ const changes: Record<string, [Partial<Tenant>, Partial<FleetSettings>]> = {
   "the time zone": [{ timeZone: "Europe/Berlin" }, {}],
   "the tier": [{ tier: "plus" }, {}],
   "the linked person": [{ telegramUserId: 4002 }, {}],
+  "its keys": [{ keyGeneration: 2 }, {}],
   unlinking: [{ telegramUserId: null }, {}],
   "the image": [{}, { image: "openclaw:2" }],
   "the tier's models": [{}, { modelsByTier: { ...fleet.modelsByTier, basic: ["claude-haiku-5"] } }],
@@ -84,6 +86,9 @@ test("the configuration names secrets by reference only, each given under that n
       assert.match(value, /^\$\{[A-Z_]+\}$|^token$/, key);
   }
   for (const name of Object.values(spec.secrets)) assert.ok(name.startsWith(`tenant-${tenant.id}-`));
+  const later = computeSpec({ ...tenant, keyGeneration: 12 }, fleet);
+  assert.equal(later.secrets["CP_MODEL_KEY"], `tenant-${tenant.id}-model-key-g12`);
+  for (const name of Object.values(later.secrets)) assert.ok(!Object.values(spec.secrets).includes(name));
   assert.deepEqual(Object.keys(spec.env), ["TZ"]);
 });
 

@@ -103,32 +103,70 @@ export async function deleteRuntime(db: Db, tenantId: TenantId): Promise<void> {
 /** Writes a hash unless the same one is there. */
 export async function putCredential(
   db: Db,
-  row: { tenantId: TenantId; kind: CredentialKind; sha256: Buffer; createdAt: Date },
+  row: { tenantId: TenantId; kind: CredentialKind; generation: number; sha256: Buffer; createdAt: Date },
 ) {
   await db
     .insertInto("runtimeCredentials")
     .values(row)
     .onConflict((conflict) =>
       conflict
-        .columns(["tenantId", "kind"])
+        .columns(["tenantId", "kind", "generation"])
         .doUpdateSet({ sha256: row.sha256, createdAt: row.createdAt })
         .where("runtimeCredentials.sha256", "!=", row.sha256),
     )
     .execute();
 }
 
-export async function findCredential(db: Db, tenantId: TenantId, kind: CredentialKind): Promise<Buffer | undefined> {
-  const row = await db
-    .selectFrom("runtimeCredentials")
-    .select("sha256")
-    .where("tenantId", "=", tenantId)
-    .where("kind", "=", kind)
-    .executeTakeFirst();
-  return row?.sha256;
+export type Credential = { sha256: Buffer; expiresAt: Date | null };
+
+/**
+ * What holds at the moment: the keys that the runtime is to have, and while they are rotated those of both generations, the old ones
+ * until they expire. A hash of any other generation opens nothing, whyever it is there.
+ */
+export async function findCredentials(db: Db, tenantId: TenantId, kind: CredentialKind): Promise<Credential[]> {
+  const { rows } = await sql<Credential>`
+    SELECT sha256, CASE WHEN generation = from_generation THEN expires_at END AS expires_at
+    FROM runtime_credentials AS credentials
+    JOIN tenants ON tenants.id = credentials.tenant_id
+    LEFT JOIN key_rotations AS rotation ON rotation.tenant_id = credentials.tenant_id
+    WHERE credentials.tenant_id = ${tenantId} AND kind = ${kind}
+      AND generation IN (key_generation, from_generation, to_generation)
+    ORDER BY generation DESC`.execute(db);
+  return rows;
 }
 
-export async function deleteCredentials(db: Db, tenantId: TenantId): Promise<void> {
-  await db.deleteFrom("runtimeCredentials").where("tenantId", "=", tenantId).execute();
+/** Since when there have been keys of a generation; undefined: there are none. */
+export async function findMintedAt(db: Db, tenantId: TenantId, generation: number): Promise<Date | undefined> {
+  const row = await db
+    .selectFrom("runtimeCredentials")
+    .select("createdAt")
+    .where("tenantId", "=", tenantId)
+    .where("generation", "=", generation)
+    .orderBy("createdAt", "desc")
+    .executeTakeFirst();
+  return row?.createdAt;
+}
+
+/** Those of one generation, or all. */
+export async function deleteCredentials(db: Db, tenantId: TenantId, generation?: number): Promise<void> {
+  let query = db.deleteFrom("runtimeCredentials").where("tenantId", "=", tenantId);
+  if (generation !== undefined) query = query.where("generation", "=", generation);
+  await query.execute();
+}
+
+/** Notes since when the runtime refuses its webhook secret. @returns false when that was known. */
+export async function noteSecretRefused(db: Db, tenantId: TenantId, at: Date): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("runtimes")
+    .set({ secretRefusedAt: at })
+    .where("tenantId", "=", tenantId)
+    .where("secretRefusedAt", "is", null)
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
+}
+
+export async function noteSecretTaken(db: Db, tenantId: TenantId): Promise<void> {
+  await db.updateTable("runtimes").set({ secretRefusedAt: null }).where("tenantId", "=", tenantId).execute();
 }
 
 /**
@@ -138,22 +176,42 @@ export async function deleteCredentials(db: Db, tenantId: TenantId): Promise<voi
 export function runtimeAsJson(tenantId: string): string {
   return `(
     SELECT json_build_object('driver', driver, 'state', state, 'address', address, 'allowedUserId', allowed_user_id, 'healthyAt', healthy_at,
-      'reason', reason, 'observedAt', observed_at)
+      'reason', reason, 'observedAt', observed_at, 'keyGeneration', key_generation, 'secretRefusedAt', secret_refused_at,
+      'otherKeyGeneration', (
+        SELECT CASE WHEN from_generation = key_generation THEN to_generation ELSE from_generation END
+        FROM key_rotations WHERE key_rotations.tenant_id = runtimes.tenant_id))
     FROM runtimes WHERE runtimes.tenant_id = ${tenantId}
   )`;
 }
 
 export type RuntimeRoute = Pick<
   RuntimeRow,
-  "driver" | "state" | "address" | "allowedUserId" | "healthyAt" | "reason" | "observedAt"
->;
-type RuntimeRouteJson = Omit<RuntimeRoute, "healthyAt" | "observedAt"> & {
+  | "driver"
+  | "state"
+  | "address"
+  | "allowedUserId"
+  | "healthyAt"
+  | "reason"
+  | "observedAt"
+  | "keyGeneration"
+  | "secretRefusedAt"
+> & {
+  /** While keys are rotated, those that the runtime may have instead. */
+  otherKeyGeneration: number | null;
+};
+type RuntimeRouteJson = Omit<RuntimeRoute, "healthyAt" | "observedAt" | "secretRefusedAt"> & {
   healthyAt: string | null;
   observedAt: string;
+  secretRefusedAt: string | null;
 };
 
 export function parseRuntimeRoute(json: RuntimeRouteJson | null): RuntimeRoute | undefined {
   if (json === null) return undefined;
-  const { healthyAt, observedAt } = json;
-  return { ...json, healthyAt: healthyAt === null ? null : new Date(healthyAt), observedAt: new Date(observedAt) };
+  const { healthyAt, observedAt, secretRefusedAt } = json;
+  return {
+    ...json,
+    healthyAt: healthyAt === null ? null : new Date(healthyAt),
+    observedAt: new Date(observedAt),
+    secretRefusedAt: secretRefusedAt === null ? null : new Date(secretRefusedAt),
+  };
 }

@@ -13,7 +13,7 @@ import type { TenantId } from "../platform/ids.ts";
 import { createLog } from "../platform/log.ts";
 import { changeStatus, createTenant, type StatusChange } from "../tenants/tenants.ts";
 import type { FleetSettings } from "./spec.ts";
-import { convergeTenant, type OrchestratorContext } from "./orchestrator.ts";
+import { advanceRotation, convergeTenant, type OrchestratorContext } from "./orchestrator.ts";
 
 export const FLEET: FleetSettings = {
   image: "ghcr.io/openclaw/openclaw:2026.9.6",
@@ -24,6 +24,10 @@ export const FLEET: FleetSettings = {
 const ENOUGH_RUNS = 50;
 const untilStopped = new AbortController().signal;
 
+/** What may be due for a tenant; the first of them goes first. */
+const TENANT_JOBS = ["converge", "rotate-keys"] as const;
+export type TenantJob = (typeof TENANT_JOBS)[number];
+
 export type Bench = {
   ctx: OrchestratorContext;
   clock: ReturnType<typeof fixedClock>;
@@ -33,8 +37,13 @@ export type Bench = {
   move(id: TenantId, ...changes: StatusChange[]): Promise<void>;
   /** One run of the job, whether one waits or not. */
   converge(id: TenantId, ctx?: OrchestratorContext): Promise<void>;
-  /** Runs the tenant's jobs, however long they were to wait, until none is left; a run that was cut off is repeated. */
-  settle(id: TenantId, run?: () => Promise<void>): Promise<void>;
+  /** One run of the job that rotates keys. */
+  rotate(id: TenantId, ctx?: OrchestratorContext): Promise<void>;
+  /**
+   * Runs the tenant's jobs, however long they were to wait, until none is left; a run that was cut off is repeated. The clock is moved
+   * to when a rotation of keys goes on.
+   */
+  settle(id: TenantId, run?: (job: TenantJob) => Promise<void>): Promise<void>;
   /** In how many ms the tenant's job is due; undefined: there is none. */
   dueInMs(id: TenantId): Promise<number | undefined>;
 };
@@ -63,12 +72,14 @@ export async function setUpOrchestrator(
   };
 
   const converge = (id: TenantId, own = ctx): Promise<void> => convergeTenant(own, id, untilStopped);
+  const rotate = (id: TenantId, own = ctx): Promise<void> => advanceRotation(own, id, untilStopped);
   return {
     ctx,
     clock,
     driver,
     vault,
     converge,
+    rotate,
     async newTenant(options = { trialDays: 14 }) {
       const slug = `t-${folder.slice(-6).toLowerCase()}-${++tenants}`;
       return (await createTenant(ctx, { slug, email: `${slug}@example.com`, ...options })).tenant.id;
@@ -77,10 +88,14 @@ export async function setUpOrchestrator(
       for (const change of changes)
         await db.transaction().execute((tx) => changeStatus({ ...ctx, db: tx }, id, change));
     },
-    async settle(id, run = () => converge(id)) {
-      for (let runs = 0; await takeJob(db, id); runs++) {
+    async settle(id, run = (job) => (job === "converge" ? converge(id) : rotate(id))) {
+      for (let runs = 0; ; runs++) {
+        const due = await takeJob(db, id);
+        if (due === undefined) return;
         assert.ok(runs < ENOUGH_RUNS, "the jobs of a tenant come to an end");
-        while (await wasCutOff(run)) assert.ok(runs++ < ENOUGH_RUNS, "a repeated job gets through");
+        // Whole seconds: the clock that jobs are due by goes on meanwhile.
+        if (due.job === "rotate-keys") clock.advance(Math.max(0, Math.ceil(due.inMs / 1_000) * 1_000));
+        while (await wasCutOff(() => run(due.job))) assert.ok(runs++ < ENOUGH_RUNS, "a repeated job gets through");
       }
     },
     async dueInMs(id) {
@@ -94,11 +109,15 @@ export async function setUpOrchestrator(
 
 let tenants = 0;
 
-async function takeJob(db: Db, id: TenantId): Promise<boolean> {
-  const { rows } = await sql`
-    SELECT graphile_worker.complete_jobs(array_agg(id)) FROM graphile_worker.jobs
-    WHERE key = ${`converge:${id}`} HAVING count(*) > 0`.execute(db);
-  return rows.length > 0;
+async function takeJob(db: Db, id: TenantId): Promise<{ job: TenantJob; inMs: number } | undefined> {
+  for (const job of TENANT_JOBS) {
+    const { rows } = await sql<{ inMs: number }>`
+      SELECT (extract(epoch FROM min(run_at) - now()) * 1000)::float AS in_ms, graphile_worker.complete_jobs(array_agg(id))
+      FROM graphile_worker.jobs WHERE key = ${`${job}:${id}`} HAVING count(*) > 0`.execute(db);
+    const [row] = rows;
+    if (row !== undefined) return { job, inMs: row.inMs };
+  }
+  return undefined;
 }
 
 /** The end of the process in the middle of a job: nothing after it runs. */

@@ -6,6 +6,8 @@ import type { TenantId } from "./ids.ts";
 export type JobPayloads = {
   /** Make the runtime of one tenant what the tenant's status says. */
   "tenant.converge": { tenantId: TenantId };
+  /** Take a rotation of a tenant's keys as far as it gets. */
+  "tenant.rotate-keys": { tenantId: TenantId };
   /** Remove for good what is left of a deleted tenant. */
   "tenant.purge": { tenantId: TenantId };
   /** Apply pending Stripe events. */
@@ -22,6 +24,8 @@ export type JobPayloads = {
   "sweep.idle": Record<string, never>;
   /** Compare what runs with what should, and have each difference mended. */
   "sweep.runtimes": Record<string, never>;
+  /** See to it that every rotation of keys goes on. */
+  "sweep.rotations": Record<string, never>;
   /** Forget what is past its keeping time. */
   "sweep.retention": Record<string, never>;
 };

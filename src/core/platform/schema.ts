@@ -177,6 +177,19 @@ export interface Installation {
   singleton: Generated<boolean>;
 }
 
+export interface KeyRotations {
+  adoptedAt: Date | null;
+  attempts: Generated<number>;
+  expiresAt: Date | null;
+  fromGeneration: number;
+  mintedAt: Date | null;
+  reason: string;
+  requestedAt: Date;
+  tenantId: TenantId;
+  toGeneration: number;
+  trouble: string | null;
+}
+
 export interface LinkTokens {
   consumedAt: Date | null;
   createdAt: Date;
@@ -228,6 +241,7 @@ export interface RuntimeCalls {
 
 export interface RuntimeCredentials {
   createdAt: Date;
+  generation: Generated<number>;
   kind: "telegram-token" | "model-key";
   sha256: Buffer;
   tenantId: TenantId;
@@ -240,8 +254,10 @@ export interface Runtimes {
   driver: string;
   healthyAt: Date | null;
   image: string;
+  keyGeneration: Generated<number>;
   observedAt: Date;
   reason: string | null;
+  secretRefusedAt: Date | null;
   specHash: string;
   state: "starting" | "running" | "asleep" | "failed" | "absent";
   tenantId: TenantId;
@@ -412,6 +428,7 @@ export interface Tenants {
   email: string;
   hibernatedAt: Date | null;
   id: TenantId;
+  keyGeneration: Generated<number>;
   language: Generated<string>;
   preferences: Generated<ColumnType<unknown, string, string>>;
   provisioningDeadline: Date | null;
@@ -498,6 +515,7 @@ export interface DB {
   "graphileWorker.PrivateTasks": GraphileWorkerPrivateTasks;
   idempotencyKeys: IdempotencyKeys;
   installation: Installation;
+  keyRotations: KeyRotations;
   linkTokens: LinkTokens;
   messageCounting: MessageCounting;
   messageDays: MessageDays;

@@ -59,7 +59,7 @@ export async function startGateway(t: TestContext, options: { apiRoot?: string; 
       credentials: {
         find: async (id) => {
           const token = TOKENS.get(id);
-          return token === undefined ? undefined : createHash("sha256").update(token).digest();
+          return token === undefined ? [] : [{ sha256: createHash("sha256").update(token).digest(), expiresAt: null }];
         },
       },
       clock: systemClock,

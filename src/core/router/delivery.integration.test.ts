@@ -92,8 +92,70 @@ test("a runtime with another secret is reported as such, and gets the update onc
     () => ctx.lines.some((line) => line.includes("401: the runtime has another webhook secret")),
     "it is said",
   );
-  await ctx.vault.set(tenantSecretName(tenantId, "webhook-secret"), "rotated");
+  await ctx.vault.set(tenantSecretName(tenantId, "webhook-secret", 1), "rotated");
   await ctx.untilOutcome(1, "delivered");
+});
+
+test("while keys are rotated, a runtime that refuses one generation's secret gets the update with the other's at once (F98)", async (t) => {
+  const ctx = await setUp(t);
+  const runtime = await startRuntime(t);
+  const tenantId = await ctx.addTenant(7, runtime.url);
+  await ctx.vault.set(tenantSecretName(tenantId, "webhook-secret", 2), "new-secret");
+  await ctx.db
+    .insertInto("keyRotations")
+    .values({ tenantId, fromGeneration: 1, toGeneration: 2, reason: "test", requestedAt: ctx.clock.now() })
+    .execute();
+  let valid = "secret-of-7";
+  runtime.state.answer = (arrival, response) =>
+    (arrival.secret === valid ? accept : answerWith(401))(arrival, response);
+  const { acceptor } = await ctx.route();
+  const secretsOf = (id: number) =>
+    runtime.entries.filter(({ updateId }) => updateId === id).map(({ secret }) => secret);
+  await acceptor.accept(message(1, 7));
+  await ctx.untilOutcome(1, "delivered");
+  assert.deepEqual(secretsOf(1), ["secret-of-7"]);
+
+  valid = "new-secret";
+  await acceptor.accept(message(2, 7));
+  await ctx.untilOutcome(2, "delivered");
+  assert.deepEqual(secretsOf(2), ["secret-of-7", "new-secret"]);
+
+  await ctx.pool.query("UPDATE runtimes SET key_generation = 2");
+  await acceptor.accept(message(3, 7));
+  await ctx.untilOutcome(3, "delivered");
+  assert.deepEqual(secretsOf(3), ["new-secret"]);
+
+  // The runtime has been put back to what it was.
+  valid = "secret-of-7";
+  await acceptor.accept(message(4, 7));
+  await ctx.untilOutcome(4, "delivered");
+  assert.deepEqual(secretsOf(4), ["new-secret", "secret-of-7"]);
+  const { rows } = await ctx.pool.query("SELECT secret_refused_at FROM runtimes");
+  assert.deepEqual(rows, [{ secret_refused_at: null }]);
+});
+
+test("without a rotation the other generation is not tried, and a runtime that refuses keeps its update and is to be mended", async (t) => {
+  const ctx = await setUp(t);
+  const runtime = await startRuntime(t);
+  const tenantId = await ctx.addTenant(7, runtime.url);
+  await ctx.vault.set(tenantSecretName(tenantId, "webhook-secret", 2), "new-secret");
+  runtime.state.answer = (arrival, response) =>
+    (arrival.secret === "new-secret" ? accept : answerWith(401))(arrival, response);
+  const { acceptor } = await ctx.route();
+  const refusedAt = async () => (await ctx.pool.query("SELECT secret_refused_at AS at FROM runtimes")).rows[0].at;
+  await acceptor.accept(message(1, 7));
+  await until(async () => (await refusedAt()) !== null, "it is noted");
+  assert.deepEqual(await refusedAt(), ctx.clock.now());
+  assert.deepEqual(new Set(runtime.entries.map(({ secret }) => secret)), new Set(["secret-of-7"]));
+  const { rows } = await ctx.pool.query("SELECT task_identifier FROM graphile_worker.jobs WHERE key = $1", [
+    `converge:${tenantId}`,
+  ]);
+  assert.deepEqual(rows, [{ task_identifier: "tenant.converge" }]);
+  assert.equal((await ctx.outcomes())[1], null);
+  runtime.state.answer = accept;
+  await ctx.untilOutcome(1, "delivered");
+  await until(async () => (await refusedAt()) === null, "it is forgotten");
+  assert.deepEqual(await deadLetters(ctx), []);
 });
 
 test("whoever waits longer than 20 seconds is told so once (F23)", async (t) => {

@@ -89,7 +89,7 @@ export async function startModelGateway(
       credentials: {
         find: async (id) => {
           const key = keys.get(id);
-          return key === undefined ? undefined : createHash("sha256").update(key).digest();
+          return key === undefined ? [] : [{ sha256: createHash("sha256").update(key).digest(), expiresAt: null }];
         },
       },
     }),

@@ -129,7 +129,7 @@ export async function setUp(t: TestContext) {
         observedAt: clock.now(),
       })
       .execute();
-    await vault.set(tenantSecretName(tenant.id, "webhook-secret"), `secret-of-${chat}`);
+    await vault.set(tenantSecretName(tenant.id, "webhook-secret", 1), `secret-of-${chat}`);
     return tenant.id;
   }
 

@@ -1,11 +1,11 @@
 import type { BotApi } from "../adapters/telegram/bot-api.ts";
-import { tenantSecretName, type Vault } from "../adapters/vault/vault.ts";
+import type { Vault } from "../adapters/vault/vault.ts";
 import type { PayLinks } from "../billing/billing.ts";
 import { assertNever } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import type { Batcher } from "../platform/batcher.ts";
 import type { Log } from "../platform/log.ts";
-import { wakeTenant } from "../orchestrator/orchestrator.ts";
+import { noteSecretRefused, noteSecretTaken, type RuntimeRoute, wakeTenant } from "../orchestrator/orchestrator.ts";
 import { consumeLink, type TenantsContext } from "../tenants/tenants.ts";
 import { type AnswerTopic, decide, isSpoken, isStale, type Verdict } from "./decision.ts";
 import type { Delivery } from "./delivery.ts";
@@ -20,6 +20,7 @@ import type { Route, RouteTenant } from "./routes.ts";
 import { createSpeaker } from "./speaker.ts";
 import { TEXTS } from "./texts.ts";
 import { parseUpdate, readFacts, type Update, type UpdateFacts } from "./update.ts";
+import { createWebhookSecrets } from "./webhook-secrets.ts";
 
 export type WorkContext = TenantsContext & {
   log: Log;
@@ -38,10 +39,12 @@ export type WorkContext = TenantsContext & {
 const PAY_TOPICS = new Set<AnswerTopic>(["unpaid", "suspended", "deleted"]);
 
 /** What earlier tries at an update left behind; it goes with the entry. */
-type Memory = { tries: number; breaks: number; isWithinLimit: boolean | undefined };
+type Memory = { tries: number; breaks: number; refusals: number; isWithinLimit: boolean | undefined };
 
 /** An update, what is known of it, and where its chat leads. */
 type Work = { entry: Entry; parsed: Update; update: UpdateFacts; route: Route | undefined };
+
+type Reachable = Route & { runtime: RuntimeRoute };
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -58,15 +61,13 @@ const WAKE_PERIOD_MS = 5_000;
 const APOLOGY_MS = 30 * MINUTE_MS;
 /** Tries at once at runtimes whose last one failed. */
 const MAX_PROBES = 256;
-/** One that is rotated is noticed by the runtime's 401. */
-const SECRET_CACHE_MS = 10 * 60_000;
-const SECRET_CACHE_SIZE = 10_000;
+const MAX_WOKEN = 10_000;
 
 /** Works on one accepted update at a time: decides, acts on the verdict, and says whether it is finished. */
 export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   const memories = new WeakMap<Entry, Memory>();
   const wokenAt = new Map<TenantId, number>();
-  const secrets = createSecretCache(ctx.vault);
+  const secrets = createWebhookSecrets(ctx);
   const probes = createProbes(MAX_PROBES);
   const { say, endTap } = createSpeaker(ctx);
 
@@ -105,7 +106,9 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     const { entry, update, route } = work;
     switch (verdict.kind) {
       case "deliver":
-        return work.route === undefined ? finish("ignored", "no tenant") : deliver(work, work.route, verdict.address);
+        return route?.runtime === undefined
+          ? finish("ignored", "no tenant")
+          : deliver(work, { ...route, runtime: route.runtime }, verdict.address);
       case "hold":
         return hold(entry, update, route, verdict.notice);
       case "link":
@@ -121,35 +124,42 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
     }
   }
 
-  async function deliver(work: Work, route: Route, address: string): Promise<Step> {
+  async function deliver(work: Work, route: Reachable, address: string): Promise<Step> {
     const { entry, parsed } = work;
-    const { tenant } = route;
+    const { tenant, runtime } = route;
     const memory = recall(entry);
     // One verdict, whatever the number of tries.
     memory.isWithinLimit ??= entry.withinLimit ?? (await ctx.rateLimit.allow(entry.lane, entry.acceptedAt));
     if (!memory.isWithinLimit) return drop(entry);
     // Before the runtime knows them: its answer may come at once.
     await rememberIds(ctx, tenant.id, idsIn(parsed.fields));
-    const secret = await secrets.get(tenant.id);
-    if (secret === undefined) return unavailable(work, tenant, "its webhook secret is not in the vault");
-    const result = await probes.post(tenant.id, () => ctx.delivery.post(address, secret, entry.body));
+    const update = { address, body: entry.body };
+    const result = await probes.post(tenant.id, () => secrets.post(tenant.id, runtime, update));
     // Not even tried: enough others are waiting for runtimes in trouble.
     if (result === undefined) return deferDelivery(entry, "runtime-unavailable");
     switch (result.kind) {
       case "delivered":
+        if (runtime.secretRefusedAt !== null) await noteSecretTaken(ctx.db, tenant.id);
         return finish("delivered");
       case "rejected":
         return finish("dead", `the runtime refused it with status ${result.status}`);
       case "broke":
         return countBreak(work, route);
       case "unauthorized":
-        secrets.forget(tenant.id);
-        return unavailable(work, tenant, "401: the runtime has another webhook secret");
+        return refused(work, tenant);
       case "unavailable":
         return unavailable(work, tenant, result.reason);
       default:
         return assertNever(result);
     }
+  }
+
+  /** The first may have been a secret remembered from before; from the second on somebody has to mend the runtime. */
+  async function refused(work: Work, tenant: RouteTenant): Promise<Step> {
+    const memory = recall(work.entry);
+    memory.refusals += 1;
+    if (memory.refusals > 1) await noteSecretRefused(ctx, tenant.id);
+    return unavailable(work, tenant, "401: the runtime has another webhook secret");
   }
 
   /** A runtime that has only just come up answers 500 before its queue is ready; later it is the update that breaks it. */
@@ -193,7 +203,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   async function wake(tenant: RouteTenant): Promise<void> {
     const now = ctx.clock.now().getTime();
     if (now - (wokenAt.get(tenant.id) ?? 0) < WAKE_PERIOD_MS) return;
-    if (wokenAt.size > SECRET_CACHE_SIZE) wokenAt.clear();
+    if (wokenAt.size > MAX_WOKEN) wokenAt.clear();
     wokenAt.set(tenant.id, now);
     await wakeTenant(ctx, tenant.id);
     if (tenant.telegramChatId === null) return;
@@ -267,7 +277,7 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
   }
 
   function recall(entry: Entry): Memory {
-    const memory = memories.get(entry) ?? { tries: 0, breaks: 0, isWithinLimit: undefined };
+    const memory = memories.get(entry) ?? { tries: 0, breaks: 0, refusals: 0, isWithinLimit: undefined };
     memories.set(entry, memory);
     return memory;
   }
@@ -284,22 +294,4 @@ export function createWork(ctx: WorkContext): (entry: Entry) => Promise<Step> {
 
 function finish(outcome: Extract<Step, { kind: "finish" }>["outcome"], reason?: string): Step {
   return { kind: "finish", outcome, reason };
-}
-
-/** Webhook secrets of the tenants that write, so that the vault isn't asked for every update. */
-function createSecretCache(vault: Vault) {
-  const cache = new Map<TenantId, { secret: string; until: number }>();
-  return {
-    async get(tenantId: TenantId): Promise<string | undefined> {
-      const cached = cache.get(tenantId);
-      if (cached !== undefined && performance.now() < cached.until) return cached.secret;
-      const secret = await vault.get(tenantSecretName(tenantId, "webhook-secret"));
-      if (cache.size >= SECRET_CACHE_SIZE) cache.clear();
-      if (secret !== undefined) cache.set(tenantId, { secret, until: performance.now() + SECRET_CACHE_MS });
-      return secret;
-    },
-    forget(tenantId: TenantId): void {
-      cache.delete(tenantId);
-    },
-  };
 }

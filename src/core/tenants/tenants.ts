@@ -232,6 +232,11 @@ export async function setHibernated(db: Db, tenantId: TenantId, at: Date): Promi
   await store.update(db, tenantId, { hibernatedAt: at });
 }
 
+/** Decides which keys the runtime is to have. */
+export async function setKeyGeneration(db: Db, tenantId: TenantId, generation: number): Promise<void> {
+  await store.update(db, tenantId, { keyGeneration: generation });
+}
+
 /** Remembers that entitlement came back while the tenant was being removed. */
 export async function setProvisionWhenDeleted(db: Db, tenantId: TenantId, value: boolean): Promise<Tenant> {
   return store.update(db, tenantId, { provisionWhenDeleted: value });

@@ -21,9 +21,13 @@ export function tenantSecretPrefix(tenantId: TenantId): string {
   return `tenant-${tenantId}-`;
 }
 
-/** The name under which a tenant's secret lies; derived from the id alone, so that two tenants never share one (F72). */
-export function tenantSecretName(tenantId: TenantId, secret: TenantSecret): string {
-  return checkSecretName(`${tenantSecretPrefix(tenantId)}${secret}`);
+/**
+ * The name under which a tenant's secret lies; derived from the id, so that two tenants never share one (F72), and from the
+ * generation, so that no name ever stands for two values.
+ */
+export function tenantSecretName(tenantId: TenantId, secret: TenantSecret, generation: number): string {
+  const suffix = generation === 1 ? "" : `-g${generation}`;
+  return checkSecretName(`${tenantSecretPrefix(tenantId)}${secret}${suffix}`);
 }
 
 /** Whose secret that is, by its name or prefix; undefined when it is no tenant's. */
