@@ -89,7 +89,13 @@ async function conform(opened: (() => Promise<unknown>)[]): Promise<void> {
 function emittedConfigs(): [title: string, config: object][] {
   const models = { basic: ["claude-haiku-4-5"], plus: ["claude-sonnet-4-5", PLUS_MODEL, "claude-haiku-4-5"] };
   const fleet = { image: "openclaw:1", modelsByTier: models, internalUrl: "https://gateway.internal.example" };
-  const tenant = { id: randomUUID() as TenantId, stampId: "default" as StampId, slug: SLUG, timeZone: "UTC" };
+  const tenant = {
+    id: randomUUID() as TenantId,
+    stampId: "default" as StampId,
+    slug: SLUG,
+    timeZone: "UTC",
+    keyGeneration: 1,
+  };
   return (["basic", "plus"] as const).flatMap((tier) =>
     [111_222_333, null].map((telegramUserId): [string, object] => {
       const spec = computeSpec({ ...tenant, tier, telegramUserId }, fleet);

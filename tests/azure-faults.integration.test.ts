@@ -101,7 +101,7 @@ async function assertActive(stage: Stage, id: TenantId): Promise<void> {
   const identities = arm.state.identities().filter((one) => one.name === name);
   assert.equal(identities.length, 1, "one identity");
   const roles = arm.state.roleAssignments().filter(({ principalId }) => principalId === identities[0]?.principalId);
-  const wanted = TENANT_SECRETS.map((secret) => tenantSecretName(id, secret));
+  const wanted = TENANT_SECRETS.map((secret) => tenantSecretName(id, secret, 1));
   const scopes = roles.map(({ scope }) => scope.slice(scope.lastIndexOf("/") + 1).toLowerCase());
   assert.deepEqual(scopes.toSorted(), wanted.toSorted(), "the right to its own secrets, once each");
   // The runtime has the keys that the vault has, and the gateways know them: there is no second key.
@@ -111,7 +111,7 @@ async function assertActive(stage: Stage, id: TenantId): Promise<void> {
       assert.ok(Object.values(values).includes(value), `${secret} is that of the vault`);
   const hashes = await bench.ctx.db.selectFrom("runtimeCredentials").selectAll().where("tenantId", "=", id).execute();
   for (const { kind, sha256 } of hashes) {
-    const value = values[tenantSecretName(id, kind)] ?? "";
+    const value = values[tenantSecretName(id, kind, 1)] ?? "";
     assert.deepEqual(sha256, createHash("sha256").update(value).digest());
   }
   assert.equal(arm.state.shares().length, 1, "one share");

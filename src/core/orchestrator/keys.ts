@@ -25,9 +25,9 @@ export async function ensureTenantKeys(
   generation: number,
 ): Promise<void> {
   const keys = new Map<TenantSecret, string>();
-  for (const secret of TENANT_SECRETS) {
+  const ensure = async (secret: TenantSecret) =>
     keys.set(secret, await ensureSecret(ctx.vault, secret, tenantSecretName(tenantId, secret, generation)));
-  }
+  await Promise.all(TENANT_SECRETS.map(ensure));
   for (const kind of PRESENTED) {
     const sha256 = createHash("sha256")
       .update(keys.get(kind) ?? "")
@@ -58,7 +58,8 @@ function mint(secret: TenantSecret): string {
 export async function removeTenantKeys(ctx: { db: Db; vault: Vault }, tenantId: TenantId): Promise<void> {
   const prefix = tenantSecretPrefix(tenantId);
   await store.deleteCredentials(ctx.db, tenantId);
-  for (const name of await ctx.vault.list(prefix)) await ctx.vault.delete(name);
+  const names = await ctx.vault.list(prefix);
+  await Promise.all(names.map((name) => ctx.vault.delete(name)));
   refuseLeft(await ctx.vault.list(prefix));
 }
 
@@ -70,10 +71,9 @@ export async function removeGeneration(
 ): Promise<void> {
   const names = TENANT_SECRETS.map((secret) => tenantSecretName(tenantId, secret, generation));
   await store.deleteCredentials(ctx.db, tenantId, generation);
-  for (const name of names) await ctx.vault.delete(name);
-  const left: string[] = [];
-  for (const name of names) if ((await ctx.vault.get(name)) !== undefined) left.push(name);
-  refuseLeft(left);
+  await Promise.all(names.map((name) => ctx.vault.delete(name)));
+  const values = await Promise.all(names.map((name) => ctx.vault.get(name)));
+  refuseLeft(names.filter((_, index) => values[index] !== undefined));
 }
 
 function refuseLeft(left: readonly string[]): void {

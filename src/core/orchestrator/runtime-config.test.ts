@@ -15,6 +15,7 @@ const tenant = {
   stampId: "default" as StampId,
   slug: "alice",
   timeZone: "UTC",
+  keyGeneration: 1,
 };
 
 function specOf(changes: { tier?: "basic" | "plus"; telegramUserId?: number | null } = {}) {

@@ -12,7 +12,10 @@ export type FleetSettings = {
 };
 
 /** All of a tenant that its runtime depends on. */
-export type SpecTenant = Pick<Tenant, "id" | "stampId" | "slug" | "timeZone" | "tier" | "telegramUserId">;
+export type SpecTenant = Pick<
+  Tenant,
+  "id" | "stampId" | "slug" | "timeZone" | "tier" | "telegramUserId" | "keyGeneration"
+>;
 
 const CPU = 1;
 const MEMORY_MIB = 2_048;

@@ -4,7 +4,7 @@ import type { RuntimeSpec } from "../runtime-driver.ts";
 import { listRevisions, putApp, startRevision, stopRevisions } from "./app.ts";
 import { containerAppOf } from "./container-app.ts";
 import { driftOf, isOfTheTemplate } from "./drift.ts";
-import { ensureIdentity, ensureRoles } from "./identity.ts";
+import { ensureIdentity, ensureRoles, takeRoles } from "./identity.ts";
 import { isMadeOf, runtimeName, suffixOf } from "./names.ts";
 import { isInForce, isReady, latestOf } from "./observe.ts";
 import type { Records } from "./records.ts";
@@ -37,9 +37,10 @@ export async function applySpec(
   if (app === undefined || !isInForce({ app, spec, drift }) || app.provisioningState !== "Succeeded") {
     if (app === undefined) await requireRoom(application);
     await application.prepare();
-    await giveAccess(application, errand, spec);
+    const surplus = await giveAccess(application, errand, spec);
     if (app === undefined) await ensureStateFolder(application, errand, spec.tenantId);
-    return replace(application, errand, spec, app, drift);
+    await replace(application, errand, spec, app, drift);
+    return takeRoles(client, errand, surplus);
   }
   const revisions = await listRevisions(client, errand, runtimeName(spec.tenantId));
   const latest = latestOf({ app, revisions });
@@ -47,7 +48,7 @@ export async function applySpec(
   await stopRevisions(client, errand, runtimeName(spec.tenantId), others(revisions, latest));
   if (latest?.active !== true) await startRevision(client, errand, runtimeName(spec.tenantId), latest?.name ?? "");
   // What keeps it from starting may be a right that somebody has taken away.
-  else if (!isReady(app)) await giveAccess(application, errand, spec);
+  else if (!isReady(app)) await takeRoles(client, errand, await giveAccess(application, errand, spec));
 }
 
 /** Beyond it Azure would refuse the rights that a runtime needs, in the middle of making it. */
@@ -65,12 +66,12 @@ function others(revisions: readonly Revision[], latest: Revision | undefined): R
   return revisions.filter((revision) => revision !== latest);
 }
 
-/** The runtime's identity may read its own secrets, and no other. */
+/** The runtime's identity may read its own secrets. @returns what it need not be allowed any more. */
 async function giveAccess({ client, records, installation }: Application, errand: Errand, spec: RuntimeSpec) {
   const { tenantId } = spec;
   const principalId = await ensureIdentity(client, errand, { tenantId, installation });
   await records.change(tenantId, { principalId });
-  await ensureRoles(client, errand, principalId, Object.values(spec.secrets));
+  return ensureRoles(client, errand, principalId, Object.values(spec.secrets));
 }
 
 /** The old revision is gone with its last replica before the new one is made. */

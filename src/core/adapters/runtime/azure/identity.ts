@@ -42,15 +42,15 @@ async function findIdentity(client: StampClient, errand: Errand, owner: Owner): 
 }
 
 /**
- * Gives the principal the right to read each of `secretNames`, and takes away every other that it has on secrets of the stamp: what it
- * reads is always exactly its own (F94). Azure brings either into force within minutes.
+ * Gives the principal the right to read each of `secretNames`; Azure brings it into force within minutes (F50).
+ * @returns what else it may do on the stamp, such as read the keys from before a rotation: that is taken away once nothing needs it.
  */
 export async function ensureRoles(
   client: StampClient,
   errand: Errand,
   principalId: string,
   secretNames: readonly string[],
-): Promise<void> {
+): Promise<RoleAssignment[]> {
   const { stamp } = client;
   const roleId = secretsUserRoleId(stamp);
   const existing = await listRoles(client, errand, principalId);
@@ -59,7 +59,12 @@ export async function ensureRoles(
     if (existing.some((role) => isFor(role, key, roleId))) continue;
     await assignRole(client, errand, { scope, roleId, principalId });
   }
-  for (const role of existing) if (!wanted.has(role.scope?.toLowerCase() ?? "")) await takeRole(client, errand, role);
+  return existing.filter(({ scope = "" }) => !wanted.has(scope.toLowerCase()));
+}
+
+/** What a runtime may read is exactly its own, and only what it uses (F94). */
+export async function takeRoles(client: StampClient, errand: Errand, roles: readonly RoleAssignment[]): Promise<void> {
+  for (const role of roles) await takeRole(client, errand, role);
 }
 
 function isFor(role: RoleAssignment, scope: string, roleId: string): boolean {
@@ -135,7 +140,7 @@ export async function removeIdentity(
 async function removeRoles(client: StampClient, errand: Errand, principalId: string): Promise<void> {
   const roles = await listRoles(client, errand, principalId);
   if (roles.length === 0) return;
-  for (const role of roles) await takeRole(client, errand, role);
+  await takeRoles(client, errand, roles);
   const left = await listRoles(client, errand, principalId);
   if (left.length > 0) throw stillThere(`${left.length} role assignments of the principal ${principalId}`);
 }

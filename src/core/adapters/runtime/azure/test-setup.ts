@@ -94,7 +94,7 @@ export async function setUpAzure(
     spec: azureSpec,
     async seedSecrets(tenantId) {
       for (const secret of TENANT_SECRETS)
-        await vault.set(tenantSecretName(tenantId, secret), `${secret} of ${tenantId}`);
+        await vault.set(tenantSecretName(tenantId, secret, 1), `${secret} of ${tenantId}`);
     },
   };
 }
@@ -102,7 +102,7 @@ export async function setUpAzure(
 function azureSpec(tenantId: TenantId, version: number, changes: Partial<RuntimeSpec> = {}): RuntimeSpec {
   const [gateway, webhook, model, telegram] = (
     ["gateway-token", "webhook-secret", "model-key", "telegram-token"] as const
-  ).map((secret) => tenantSecretName(tenantId, secret));
+  ).map((secret) => tenantSecretName(tenantId, secret, 1));
   const unhashed = {
     tenantId,
     stampId: "default" as StampId,
