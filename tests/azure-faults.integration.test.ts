@@ -85,7 +85,7 @@ async function settleKilled(stage: Stage, id: TenantId, nth: number, kill: Kill)
 }
 
 async function assertActive(stage: Stage, id: TenantId): Promise<void> {
-  const { arm, bench, vaultServer } = stage;
+  const { arm, bench, vaults } = stage;
   const name = runtimeName(id);
   assert.equal((await findTenantById(bench.ctx.db, id))?.status, "active");
   const [app, ...more] = arm.state.apps().filter((one) => one.name === name);
@@ -105,7 +105,7 @@ async function assertActive(stage: Stage, id: TenantId): Promise<void> {
   const scopes = roles.map(({ scope }) => scope.slice(scope.lastIndexOf("/") + 1).toLowerCase());
   assert.deepEqual(scopes.toSorted(), wanted.toSorted(), "the right to its own secrets, once each");
   // The runtime has the keys that the vault has, and the gateways know them: there is no second key.
-  const values = vaultServer.values();
+  const values = vaults[0]?.values() ?? {};
   for (const [secret, value] of Object.entries(app.secrets))
     if (!secret.startsWith("config-"))
       assert.ok(Object.values(values).includes(value), `${secret} is that of the vault`);
@@ -119,7 +119,7 @@ async function assertActive(stage: Stage, id: TenantId): Promise<void> {
 }
 
 async function assertDeleted(stage: Stage, id: TenantId): Promise<void> {
-  const { arm, bench, vaultServer } = stage;
+  const { arm, bench, vaults } = stage;
   const name = runtimeName(id);
   assert.equal((await findTenantById(bench.ctx.db, id))?.status, "deleted");
   assert.deepEqual(
@@ -135,7 +135,7 @@ async function assertDeleted(stage: Stage, id: TenantId): Promise<void> {
     [],
   );
   assert.deepEqual(
-    Object.keys(vaultServer.values()).filter((secret) => secret.includes(id)),
+    Object.keys(vaults[0]?.values() ?? {}).filter((secret) => secret.includes(id)),
     [],
   );
   assert.deepEqual(arm.violations, []);

@@ -155,6 +155,7 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
 
   async function ensure(spec: RuntimeSpec, errand: Errand): Promise<ObservedRuntime> {
     const { tenantId } = spec;
+    clientOf(spec.stampId);
     await records.create(tenantId, spec.stampId);
     const known = await recordOf(tenantId);
     if (await isStarting(known, spec.hash)) {

@@ -48,6 +48,11 @@ export function suffixOf(specHash: string, nth: number): string {
   return `${suffixPrefix(specHash)}-${nth}`;
 }
 
+/** Whether we gave it, to whatever revision. */
+export function isOurSuffix(suffix: string | undefined): boolean {
+  return /^r[0-9a-f]{10}-\d+$/i.test(suffix ?? "");
+}
+
 export function groupId({ subscriptionId, resourceGroup }: Stamp): string {
   return `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}`;
 }

@@ -4,7 +4,7 @@ import type { TenantId } from "../../../platform/ids.ts";
 import { errorMessage } from "../../../platform/errors.ts";
 import { exchange } from "../../../platform/exchange.ts";
 import { absentRuntime, type ObservedRuntime, type RuntimeSpec } from "../runtime-driver.ts";
-import { isMadeOf } from "./names.ts";
+import { isMadeOf, isOurSuffix } from "./names.ts";
 
 const PROBE_MS = 5_000;
 
@@ -45,6 +45,12 @@ export function isInForce({ app, spec, drift }: Pick<Sight, "app" | "spec" | "dr
   return spec !== undefined && drift.length === 0 && isMadeOf(spec.hash, app.template?.revisionSuffix);
 }
 
+/** What is made of an older spec differs because we say so, and not by somebody else's hand. */
+function isByOthers({ app, spec }: Sight): boolean {
+  const suffix = app.template?.revisionSuffix;
+  return spec !== undefined && (isMadeOf(spec.hash, suffix) || !isOurSuffix(suffix));
+}
+
 export function isReady(app: ContainerApp): boolean {
   return app.latestRevisionName !== undefined && isSame(app.latestReadyRevisionName, app.latestRevisionName);
 }
@@ -61,8 +67,7 @@ export function observeApp(sight: Sight): ObservedRuntime {
     address,
     image: app.template?.containers?.[0]?.image ?? "",
     specHash: isInForce(sight) ? base.specHash : "",
-    // What is made of an older spec differs because we say so, and not by somebody else's hand.
-    drift: spec !== undefined && isMadeOf(spec.hash, app.template?.revisionSuffix) ? drift : [],
+    drift: isByOthers(sight) ? drift : [],
   };
   const latest = latestOf(sight);
   if (app.provisioningState === "Failed" || app.provisioningState === "Canceled")

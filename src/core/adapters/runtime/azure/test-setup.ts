@@ -13,6 +13,7 @@ import type { ArmServer } from "../../../testing/fakes/azure/arm-server.ts";
 import type { IdentityServer } from "../../../testing/fakes/azure/identity-server.ts";
 import type { KeyVaultServer } from "../../../testing/fakes/azure/key-vault.ts";
 import { createAzureVault } from "../../vault/azure-vault.ts";
+import { createStampVault } from "../../vault/stamp-vault.ts";
 import { TENANT_SECRETS, tenantSecretName, type Vault } from "../../vault/vault.ts";
 import type { RuntimeDriver, RuntimeSpec } from "../runtime-driver.ts";
 import { openAzureDriver } from "./open-azure-driver.ts";
@@ -21,7 +22,7 @@ const CALLS_PER_MINUTE = 1_000_000;
 
 export type AzureBench = {
   arm: ArmServer;
-  vaultServer: KeyVaultServer;
+  vaults: readonly KeyVaultServer[];
   identity: IdentityServer;
   vault: Vault;
   database: TestDatabase;
@@ -30,7 +31,7 @@ export type AzureBench = {
   openDriver(options?: { requestMs?: number }): RuntimeDriver & { end(): Promise<void> };
   /** A spec whose secrets lie in the vault once `seedSecrets` was called; another `version` gives another hash. */
   spec(tenantId: TenantId, version: number, changes?: Partial<RuntimeSpec>): RuntimeSpec;
-  seedSecrets(tenantId: TenantId): Promise<void>;
+  seedSecrets(tenantId: TenantId, stampId?: StampId): Promise<void>;
 };
 
 /** Azure on loopback with two stamps in two subscriptions, and the driver over it with the real SDKs. */
@@ -40,20 +41,26 @@ export async function setUpAzure(
 ): Promise<AzureBench> {
   const database = await createTestDatabase();
   const { arm, identity, vaults, stamps } = await startLoopbackAzure(t, { stampCount: 2, containers });
-  const [vaultServer, first] = [vaults[0], stamps[0]];
-  assert.ok(vaultServer && first);
+  const [first] = stamps;
+  assert.ok(first);
   await registerStamps(database.db, stamps);
   const drivers: { end(): Promise<void> }[] = [];
+  const places = new Map<TenantId, StampId>();
   // After Azure is gone, so that whoever still waits for an answer has heard that there is none.
   t.after(async () => {
     for (const driver of drivers) await driver.end();
     await database[Symbol.asyncDispose]();
   });
   const credential = ownCredential(identity);
-  const vault = createAzureVault({ url: vaultServer.url, credential: async () => credential });
+  const vault = createStampVault(
+    new Map(
+      stamps.map((stamp) => [stamp.id, createAzureVault({ url: stamp.vaultUrl, credential: async () => credential })]),
+    ),
+    async (tenantId) => places.get(tenantId),
+  );
   return {
     arm,
-    vaultServer,
+    vaults,
     identity,
     vault,
     database,
@@ -92,7 +99,8 @@ export async function setUpAzure(
       return opened;
     },
     spec: azureSpec,
-    async seedSecrets(tenantId) {
+    async seedSecrets(tenantId, stampId = first.id) {
+      places.set(tenantId, stampId);
       for (const secret of TENANT_SECRETS)
         await vault.set(tenantSecretName(tenantId, secret, 1), `${secret} of ${tenantId}`);
     },
