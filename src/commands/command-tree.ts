@@ -125,6 +125,19 @@ export const COMMANDS: Group = {
         },
       },
     },
+    fleet: {
+      description: "see all runtimes at once, and mend what differs",
+      commands: {
+        status: { description: "the fleet at a glance", load: () => import("./fleet/status.ts") },
+        health: {
+          description: "which runtimes are healthy, and why others are not",
+          load: () => import("./fleet/health.ts"),
+        },
+        drift: { description: "what differs from what should be", load: () => import("./fleet/drift.ts") },
+        reconcile: { description: "have what differs mended now", load: () => import("./fleet/reconcile.ts") },
+        reap: { description: "remove runtimes that have no tenant", load: () => import("./fleet/reap.ts") },
+      },
+    },
     version: { description: "print the version and build", load: () => import("./version.ts") },
   },
 };

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { openStore, type Store } from "../core/context.ts";
+import { type Context, openFleet, openStore, type Store } from "../core/context.ts";
 import { type Config, type Environment, loadConfig, readEnvironment, type Secrets } from "../core/platform/config.ts";
 import { reachableDataDir } from "../core/platform/data-dir.ts";
 import { ConfigError, UpstreamError } from "../core/platform/errors.ts";
@@ -25,6 +25,20 @@ export async function withStore<Result>(work: (store: Store) => Promise<Result>)
   } finally {
     await store.close();
   }
+}
+
+/** The same with secrets and runtimes. */
+export async function withFleet<Result>(
+  work: (fleet: Store & Pick<Context, "vault" | "runtimes">) => Promise<Result>,
+): Promise<Result> {
+  return withStore(async (store) => {
+    const fleet = await openFleet(store);
+    try {
+      return await work(fleet);
+    } finally {
+      await fleet.runtimes.close();
+    }
+  });
 }
 
 /** A log that is loaded with its first line: hardly any command writes one, and loading takes a tenth of its time. */

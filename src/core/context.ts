@@ -93,7 +93,7 @@ export async function createContext(
 ): Promise<Context> {
   const store = await openStore(config, secrets, log, { poolSize: 16, ...overrides });
   const vault = await openVault(store);
-  const runtimes = overrides.runtimes ?? (await openRuntimes(store, vault));
+  const runtimes = overrides.runtimes ?? (await openRuntimes(store, vault, { supervises: true }));
   const redis = await connectRedis(config, log);
   const pacer = overrides.pacer ?? (await openPacer({ ...store, redis }));
   const botApi = await openBotApi(config, secrets, pacer);
@@ -108,6 +108,21 @@ export async function createContext(
     async close() {
       redis?.disconnect();
       await botApi?.close();
+      await runtimes.close();
+      await store.close();
+    },
+  };
+}
+
+/** What commands about runtimes need, on top of `store`; they leave it to daemons to start again what died. */
+export async function openFleet(store: Store): Promise<Store & Pick<Context, "vault" | "runtimes">> {
+  const vault = await openVault(store);
+  const runtimes = await openRuntimes(store, vault, { supervises: false });
+  return {
+    ...store,
+    vault,
+    runtimes,
+    async close() {
       await runtimes.close();
       await store.close();
     },
@@ -139,11 +154,15 @@ async function openCredential(): Promise<TokenCredential> {
   return new DefaultAzureCredential();
 }
 
-async function openRuntimes(store: Store, vault: Vault): Promise<RuntimeDriver> {
+async function openRuntimes(
+  store: Store,
+  vault: Vault,
+  { supervises }: { supervises: boolean },
+): Promise<RuntimeDriver> {
   const { config, log } = store;
   if (config.runtime.driver === "azure") return openAzureRuntimes(store, config.runtime.azure);
   const { createLocalDriver } = await import("./adapters/runtime/local/local-driver.ts");
-  return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log });
+  return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log, supervises });
 }
 
 async function openAzureRuntimes(store: Store, azure: AzureConfig): Promise<RuntimeDriver> {

@@ -3,6 +3,7 @@ import { TENANT_SECRETS, tenantSecretName, type Vault } from "../adapters/vault/
 import type { Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { listTenants, type Tenant } from "../tenants/tenants.ts";
+import { findOrphans, type Orphan } from "./orphans.ts";
 import { type Plan, planTenant } from "./plan.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
@@ -17,14 +18,11 @@ export type Compared = {
   plan: Plan;
 };
 
-/** What runs without a tenant: its tenant is deleted, or there is none with that id. */
-export type Orphan = Pick<ObservedRuntime, "tenantId" | "state" | "image">;
-
 export type Comparison = { tenants: Compared[]; orphans: Orphan[]; runtimes: number };
 
 /**
- * Compares one listing of everything that runs with what should. Tenants whose status changed since it was begun are left out: their
- * own jobs are at work. @throws whatever the driver's and the vault's `list` throw.
+ * Compares one listing of everything that runs with what should. Of tenants whose status changed since it was begun nothing is said
+ * to differ: their own jobs are at work. @throws whatever the driver's and the vault's `list` throw.
  */
 export async function compareFleet(
   ctx: CompareContext,
@@ -38,25 +36,16 @@ export async function compareFleet(
   const all = await listTenants(ctx.db);
   const known = new Map((await store.listRuntimes(ctx.db)).map((row) => [row.tenantId, row]));
   const observed = new Map(listed.map((runtime) => [runtime.tenantId, runtime]));
-  const settled = all.filter(({ statusChangedAt }) => statusChangedAt <= begunAt);
-  const tenants = settled.map((tenant) => {
+  const tenants = all.map((tenant) => {
     const seen = { tenant, known: known.get(tenant.id), observed: observed.get(tenant.id) };
     const missingSecrets = secrets === undefined ? [] : missingSecretsOf(tenant, secrets);
     const spec = computeSpec(tenant, ctx.fleet);
     const plan = planTenant({ ...seen, spec, driver: ctx.runtimes.name, missingSecrets, now: ctx.clock.now() });
-    return { ...seen, plan };
+    return { ...seen, plan: tenant.statusChangedAt > begunAt ? { ...plan, drift: [] } : plan };
   });
-  return { tenants, orphans: findOrphans(listed, all, settled), runtimes: listed.length };
+  return { tenants, orphans: findOrphans(listed, all, begunAt), runtimes: listed.length };
 }
 
 function missingSecretsOf({ id, keyGeneration }: Tenant, names: ReadonlySet<string>): string[] {
   return TENANT_SECRETS.filter((secret) => !names.has(tenantSecretName(id, secret, keyGeneration)));
-}
-
-function findOrphans(listed: readonly ObservedRuntime[], all: readonly Tenant[], settled: readonly Tenant[]): Orphan[] {
-  const owners = new Set(all.map(({ id }) => id));
-  const deleted = new Set(settled.filter(({ status }) => status === "deleted").map(({ id }) => id));
-  return listed
-    .filter(({ tenantId }) => !owners.has(tenantId) || deleted.has(tenantId))
-    .map(({ tenantId, state, image }) => ({ tenantId, state, image }));
 }

@@ -19,8 +19,12 @@ export {
 } from "./rotate-keys.ts";
 export { CREDENTIAL_CACHE_MS, describePhase } from "./rotation.ts";
 export { describeTrouble, noteSecretRefused, noteSecretTaken } from "./secret-drift.ts";
-export { compareFleet, type CompareContext, type Compared, type Comparison, type Orphan } from "./compare.ts";
-export { type Drift, DRIFT_KINDS, type DriftKind } from "./plan.ts";
+export { compareFleet, type CompareContext, type Compared, type Comparison } from "./compare.ts";
+export { type Drift, DRIFT_KINDS, type DriftKind, type Plan } from "./plan.ts";
+export { type FleetStatus, readFleetStatus } from "./fleet-status.ts";
+export { checkHealth, type Health, type TenantHealth } from "./health.ts";
+export { findOrphanOwner, listOrphans, type Orphan, type OrphanOwner, reapOrphan } from "./orphans.ts";
+export { type Convergence, readConvergence, reconcileTenants } from "./reconcile.ts";
 export { type SweepResult, sweepRuntimes } from "./sweep.ts";
 export { readSweeps, type SweepState } from "./sweep-store.ts";
 export { readFleetSettings } from "./fleet-settings.ts";

@@ -47,7 +47,7 @@ export type PlanFacts = {
 export type Plan = { goal: Goal; action: Action; drift: Drift[] };
 
 /** Boots take 30 to 150 s (F11). */
-const BOOT_MS = 180_000;
+export const BOOT_MS = 180_000;
 /** A removal that takes longer has something in its way. */
 const REMOVAL_MS = 30 * 60_000;
 

@@ -14,6 +14,15 @@ export async function listRuntimes(db: Db): Promise<RuntimeRow[]> {
   return db.selectFrom("runtimes").selectAll().execute();
 }
 
+/** Those of the tenants whose convergence waits or runs. */
+export async function listConverging(db: Db, tenantIds: readonly TenantId[]): Promise<Set<TenantId>> {
+  const keys = tenantIds.map((tenantId) => `converge:${tenantId}`);
+  const { rows } = await sql<{ key: string }>`
+    SELECT key FROM graphile_worker.jobs WHERE key = ANY (${keys}::text[])`.execute(db);
+  const waiting = new Set(rows.map(({ key }) => key));
+  return new Set(tenantIds.filter((tenantId) => waiting.has(`converge:${tenantId}`)));
+}
+
 /** Notes what was observed, and since when the runtime is in that state. */
 export async function putRuntime(db: Db, row: Insertable<Runtimes>): Promise<void> {
   const stateSince = sql<Date>`CASE WHEN runtimes.state = excluded.state THEN runtimes.state_since ELSE excluded.observed_at END`;

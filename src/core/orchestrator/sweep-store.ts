@@ -1,7 +1,7 @@
 import { sql } from "kysely";
 import type { Db } from "../platform/db.ts";
 import type { DriftKind } from "./plan.ts";
-import type { Orphan } from "./compare.ts";
+import type { Orphan } from "./orphans.ts";
 
 export type DriftCounts = Partial<Record<DriftKind, number>>;
 

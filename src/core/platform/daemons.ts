@@ -27,6 +27,18 @@ export async function heartbeat(pool: pg.Pool, self: DaemonSelf): Promise<void> 
   );
 }
 
+export type LiveDaemon = Pick<DaemonSelf, "id" | "roles" | "version" | "build" | "host" | "pid"> & { startedAt: Date };
+
+/** Those that live, the oldest first. */
+export async function listDaemons(pool: pg.Pool): Promise<LiveDaemon[]> {
+  const { rows } = await pool.query<LiveDaemon>(
+    `SELECT id, roles, version, build, host, pid, started_at AS "startedAt" FROM daemons
+     WHERE seen_at > now() - $1 * interval '1 millisecond' ORDER BY started_at, id`,
+    [DAEMON_SILENCE_MS],
+  );
+  return rows;
+}
+
 /**
  * The gateway that all runtimes use: that of the daemon that has lived longest, so that every daemon computes the same
  * specs and a newcomer moves nobody.
