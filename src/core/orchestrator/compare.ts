@@ -4,7 +4,7 @@ import type { Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { listTenants, type Tenant } from "../tenants/tenants.ts";
 import { findOrphans, type Orphan } from "./orphans.ts";
-import { type Plan, planTenant } from "./plan.ts";
+import { goalOf, type Plan, planTenant } from "./plan.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
 
@@ -38,7 +38,9 @@ export async function compareFleet(
   const observed = new Map(listed.map((runtime) => [runtime.tenantId, runtime]));
   const tenants = all.map((tenant) => {
     const seen = { tenant, known: known.get(tenant.id), observed: observed.get(tenant.id) };
-    const missingSecrets = secrets === undefined ? [] : missingSecretsOf(tenant, secrets);
+    // Whoever sleeps is given what is missing when it wakes.
+    const isAwake = goalOf(tenant) === "awake";
+    const missingSecrets = isAwake && secrets !== undefined ? missingSecretsOf(tenant, secrets) : [];
     const spec = computeSpec(tenant, ctx.fleet);
     const plan = planTenant({ ...seen, spec, driver: ctx.runtimes.name, missingSecrets, now: ctx.clock.now() });
     return { ...seen, plan: tenant.statusChangedAt > begunAt ? { ...plan, drift: [] } : plan };
