@@ -16,6 +16,10 @@ export const COMMANDS: Group = {
       load: () => import("./daemon.ts"),
     },
     migrate: { description: "apply or check the database migrations", load: () => import("./migrate.ts") },
+    check: {
+      description: "look whether all that it takes is there, and say what to do",
+      load: () => import("./check.ts"),
+    },
     tenant: {
       description: "create and look after tenants",
       commands: {

@@ -15,9 +15,7 @@ export async function loadSettings(
 
 /** Runs a command's work with the database open, and closes it whatever happens. */
 export async function withStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {
-  const { config, secrets } = await loadSettings();
-  // A command speaks for itself; what libraries have to say matters only when something is wrong.
-  const store = await openStore(config, secrets, logOnDemand(config.logLevel === "info" ? "warn" : config.logLevel));
+  const store = await openSession(await loadSettings());
   try {
     return await work(store);
   } catch (error) {
@@ -25,6 +23,11 @@ export async function withStore<Result>(work: (store: Store) => Promise<Result>)
   } finally {
     await store.close();
   }
+}
+
+/** For whoever closes it again. A command speaks for itself; what libraries have to say matters only when something is wrong. */
+export async function openSession({ config, secrets }: { config: Config; secrets: Secrets }): Promise<Store> {
+  return openStore(config, secrets, logOnDemand(config.logLevel === "info" ? "warn" : config.logLevel));
 }
 
 /** The same with secrets and runtimes. */

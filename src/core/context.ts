@@ -10,6 +10,7 @@ import { createAzureVault } from "./adapters/vault/azure-vault.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
 import type { Actor } from "./platform/audit.ts";
+import type { Check } from "./platform/check.ts";
 import { type Clock, systemClock } from "./platform/clock.ts";
 import { createStampVault } from "./adapters/vault/stamp-vault.ts";
 import type { AzureConfig, Config, Secrets } from "./platform/config.ts";
@@ -129,6 +130,23 @@ export async function openFleet(store: Store): Promise<Store & Pick<Context, "va
   };
 }
 
+/** What is outside, part by part, for whoever looks which of it works; opened when it is asked for. Undefined: not configured. */
+export function openParts({ config, secrets }: Pick<Store, "config" | "secrets">) {
+  const { telegramBotToken: token, stripeSecretKey: secretKey } = secrets;
+  return {
+    vault: openVault(config, secrets),
+    botApi: token === undefined ? undefined : () => createClient(config, token),
+    stripe: secretKey === undefined ? undefined : () => openStripeApi(config, secretKey, LOOK),
+  };
+}
+
+/** What can be looked at of where runtimes run. */
+export async function listRuntimeChecks(config: Config): Promise<Check[]> {
+  if (config.runtime.driver === "azure") return [];
+  const { localRuntimeChecks } = await import("./adapters/runtime/local/checks.ts");
+  return localRuntimeChecks({ root: runtimesFolder(config), binary: config.runtime.binary });
+}
+
 /** The folder of everything that the local driver keeps. */
 export function runtimesFolder(config: Config): string {
   return path.join(config.dataDir, "runtimes");
@@ -172,9 +190,14 @@ async function openAzureRuntimes(store: Store, azure: AzureConfig): Promise<Runt
 }
 
 async function openBotApi(config: Config, secrets: Secrets, pacer: Pacer): Promise<BotApi | undefined> {
-  if (secrets.telegramBotToken === undefined) return undefined;
+  const { telegramBotToken: token } = secrets;
+  return token === undefined ? undefined : createClient(config, token, pacer);
+}
+
+/** Only who sends messages needs a pacer. */
+async function createClient(config: Config, token: string, pacer?: Pacer): Promise<BotApi> {
   const { createBotApi } = await import("./adapters/telegram/bot-api.ts");
-  return createBotApi({ apiRoot: config.telegram.apiRoot, token: secrets.telegramBotToken, pacer });
+  return createBotApi({ apiRoot: config.telegram.apiRoot, token, ...(pacer === undefined ? {} : { pacer }) });
 }
 
 async function openPacer({ config, secrets, pool, log, redis }: Store & Pick<Context, "redis">): Promise<Pacer> {
@@ -186,9 +209,20 @@ async function openPacer({ config, secrets, pool, log, redis }: Store & Pick<Con
 }
 
 async function openStripe(config: Config, secrets: Secrets): Promise<StripeApi | undefined> {
-  if (secrets.stripeSecretKey === undefined) return undefined;
+  const { stripeSecretKey: secretKey } = secrets;
+  return secretKey === undefined ? undefined : openStripeApi(config, secretKey);
+}
+
+/** For a look that somebody waits for. */
+const LOOK = { timeoutMs: 8_000, retries: 0 };
+
+async function openStripeApi(
+  { stripe }: Config,
+  secretKey: string,
+  patience: Partial<typeof LOOK> = {},
+): Promise<StripeApi> {
   const { createStripeApi } = await import("./adapters/stripe/stripe-api.ts");
-  return createStripeApi({ secretKey: secrets.stripeSecretKey, apiBase: config.stripe.apiBase });
+  return createStripeApi({ secretKey, apiBase: stripe.apiBase, ...patience });
 }
 
 async function connectRedis(config: Config, log: Log): Promise<Redis | undefined> {
