@@ -16,6 +16,10 @@ export const COMMANDS: Group = {
       load: () => import("./daemon.ts"),
     },
     migrate: { description: "apply or check the database migrations", load: () => import("./migrate.ts") },
+    check: {
+      description: "look whether all that it takes is there, and say what to do",
+      load: () => import("./check.ts"),
+    },
     tenant: {
       description: "create and look after tenants",
       commands: {
@@ -123,6 +127,19 @@ export const COMMANDS: Group = {
             delete: { description: "have them sent nowhere", load: () => import("./telegram/webhook/delete.ts") },
           },
         },
+      },
+    },
+    fleet: {
+      description: "see all runtimes at once, and mend what differs",
+      commands: {
+        status: { description: "the fleet at a glance", load: () => import("./fleet/status.ts") },
+        health: {
+          description: "which runtimes are healthy, and why others are not",
+          load: () => import("./fleet/health.ts"),
+        },
+        drift: { description: "what differs from what should be", load: () => import("./fleet/drift.ts") },
+        reconcile: { description: "have what differs mended now", load: () => import("./fleet/reconcile.ts") },
+        reap: { description: "remove runtimes that have no tenant", load: () => import("./fleet/reap.ts") },
       },
     },
     version: { description: "print the version and build", load: () => import("./version.ts") },

@@ -1,7 +1,6 @@
 import { CommanderError, type Command } from "commander";
 import { buildProgram, isKnown } from "./command-tree.ts";
 import { toPlainText } from "../core/platform/plain-text.ts";
-import { FindingError, PartialError } from "../core/platform/errors.ts";
 import { describeError, errorDocument, exitCodeOf } from "./exit-codes.ts";
 import { watchOutput } from "./broken-output.ts";
 
@@ -38,11 +37,10 @@ async function report(error: unknown, json: boolean): Promise<number> {
   if (output.hasFailedWith(error)) return 0;
   const code = exitCodeOf(error);
   // On demand: a command that prints no table does not load what makes them.
-  const { printJson, say } = await import("./output.ts");
+  const { hasPrintedJson, printJson, say } = await import("./output.ts");
   // Commander has already said what it had to say.
   if (!(error instanceof CommanderError)) say(describeError(error));
-  // Findings and partial results were printed as the command's document.
-  const hasDocument = error instanceof FindingError || error instanceof PartialError;
-  if (json && code !== 0 && !hasDocument) printJson(errorDocument(error));
+  // What was found, or came of some of many, was printed before: there is one document.
+  if (json && code !== 0 && !hasPrintedJson()) printJson(errorDocument(error));
   return code;
 }

@@ -4,9 +4,17 @@ import { toPlainText } from "../core/platform/plain-text.ts";
 
 // Much of what is printed was written by strangers: none of it may steer the terminal.
 
+let isDocumentPrinted = false;
+
 /** The one JSON document of a command run with --json. */
 export function printJson(document: unknown): void {
+  isDocumentPrinted = true;
   process.stdout.write(`${toPlainText(JSON.stringify(document, null, 2), "\n")}\n`);
+}
+
+/** Whether a command that fails has said all that it has to say as its document. */
+export function hasPrintedJson(): boolean {
+  return isDocumentPrinted;
 }
 
 /** One or more lines. */

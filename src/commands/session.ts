@@ -1,5 +1,5 @@
 import pg from "pg";
-import { openStore, type Store } from "../core/context.ts";
+import { type Context, openFleet, openStore, type Store } from "../core/context.ts";
 import { type Config, type Environment, loadConfig, readEnvironment, type Secrets } from "../core/platform/config.ts";
 import { reachableDataDir } from "../core/platform/data-dir.ts";
 import { ConfigError, UpstreamError } from "../core/platform/errors.ts";
@@ -15,9 +15,7 @@ export async function loadSettings(
 
 /** Runs a command's work with the database open, and closes it whatever happens. */
 export async function withStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {
-  const { config, secrets } = await loadSettings();
-  // A command speaks for itself; what libraries have to say matters only when something is wrong.
-  const store = await openStore(config, secrets, logOnDemand(config.logLevel === "info" ? "warn" : config.logLevel));
+  const store = await openSession(await loadSettings());
   try {
     return await work(store);
   } catch (error) {
@@ -25,6 +23,25 @@ export async function withStore<Result>(work: (store: Store) => Promise<Result>)
   } finally {
     await store.close();
   }
+}
+
+/** For whoever closes it again. A command speaks for itself; what libraries have to say matters only when something is wrong. */
+export async function openSession({ config, secrets }: { config: Config; secrets: Secrets }): Promise<Store> {
+  return openStore(config, secrets, logOnDemand(config.logLevel === "info" ? "warn" : config.logLevel));
+}
+
+/** The same with secrets and runtimes. */
+export async function withFleet<Result>(
+  work: (fleet: Store & Pick<Context, "vault" | "runtimes">) => Promise<Result>,
+): Promise<Result> {
+  return withStore(async (store) => {
+    const fleet = await openFleet(store);
+    try {
+      return await work(fleet);
+    } finally {
+      await fleet.runtimes.close();
+    }
+  });
 }
 
 /** A log that is loaded with its first line: hardly any command writes one, and loading takes a tenth of its time. */

@@ -10,6 +10,7 @@ import { createAzureVault } from "./adapters/vault/azure-vault.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
 import type { Actor } from "./platform/audit.ts";
+import type { Check } from "./platform/check.ts";
 import { type Clock, systemClock } from "./platform/clock.ts";
 import { createStampVault } from "./adapters/vault/stamp-vault.ts";
 import type { AzureConfig, Config, Secrets } from "./platform/config.ts";
@@ -93,7 +94,7 @@ export async function createContext(
 ): Promise<Context> {
   const store = await openStore(config, secrets, log, { poolSize: 16, ...overrides });
   const vault = await openVault(store);
-  const runtimes = overrides.runtimes ?? (await openRuntimes(store, vault));
+  const runtimes = overrides.runtimes ?? (await openRuntimes(store, vault, { supervises: true }));
   const redis = await connectRedis(config, log);
   const pacer = overrides.pacer ?? (await openPacer({ ...store, redis }));
   const botApi = await openBotApi(config, secrets, pacer);
@@ -112,6 +113,38 @@ export async function createContext(
       await store.close();
     },
   };
+}
+
+/** What commands about runtimes need, on top of `store`; they leave it to daemons to start again what died. */
+export async function openFleet(store: Store): Promise<Store & Pick<Context, "vault" | "runtimes">> {
+  const vault = await openVault(store);
+  const runtimes = await openRuntimes(store, vault, { supervises: false });
+  return {
+    ...store,
+    vault,
+    runtimes,
+    async close() {
+      await runtimes.close();
+      await store.close();
+    },
+  };
+}
+
+/** What is outside, part by part, for whoever looks which of it works; opened when it is asked for. Undefined: not configured. */
+export function openParts({ config, secrets }: Pick<Store, "config" | "secrets">) {
+  const { telegramBotToken: token, stripeSecretKey: secretKey } = secrets;
+  return {
+    vault: openVault(config, secrets),
+    botApi: token === undefined ? undefined : () => createClient(config, token),
+    stripe: secretKey === undefined ? undefined : () => openStripeApi(config, secretKey, LOOK),
+  };
+}
+
+/** What can be looked at of where runtimes run. */
+export async function listRuntimeChecks(config: Config): Promise<Check[]> {
+  if (config.runtime.driver === "azure") return [];
+  const { localRuntimeChecks } = await import("./adapters/runtime/local/checks.ts");
+  return localRuntimeChecks({ root: runtimesFolder(config), binary: config.runtime.binary });
 }
 
 /** The folder of everything that the local driver keeps. */
@@ -139,11 +172,15 @@ async function openCredential(): Promise<TokenCredential> {
   return new DefaultAzureCredential();
 }
 
-async function openRuntimes(store: Store, vault: Vault): Promise<RuntimeDriver> {
+async function openRuntimes(
+  store: Store,
+  vault: Vault,
+  { supervises }: { supervises: boolean },
+): Promise<RuntimeDriver> {
   const { config, log } = store;
   if (config.runtime.driver === "azure") return openAzureRuntimes(store, config.runtime.azure);
   const { createLocalDriver } = await import("./adapters/runtime/local/local-driver.ts");
-  return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log });
+  return createLocalDriver({ root: runtimesFolder(config), binary: config.runtime.binary, vault, log, supervises });
 }
 
 async function openAzureRuntimes(store: Store, azure: AzureConfig): Promise<RuntimeDriver> {
@@ -153,9 +190,14 @@ async function openAzureRuntimes(store: Store, azure: AzureConfig): Promise<Runt
 }
 
 async function openBotApi(config: Config, secrets: Secrets, pacer: Pacer): Promise<BotApi | undefined> {
-  if (secrets.telegramBotToken === undefined) return undefined;
+  const { telegramBotToken: token } = secrets;
+  return token === undefined ? undefined : createClient(config, token, pacer);
+}
+
+/** Only who sends messages needs a pacer. */
+async function createClient(config: Config, token: string, pacer?: Pacer): Promise<BotApi> {
   const { createBotApi } = await import("./adapters/telegram/bot-api.ts");
-  return createBotApi({ apiRoot: config.telegram.apiRoot, token: secrets.telegramBotToken, pacer });
+  return createBotApi({ apiRoot: config.telegram.apiRoot, token, ...(pacer === undefined ? {} : { pacer }) });
 }
 
 async function openPacer({ config, secrets, pool, log, redis }: Store & Pick<Context, "redis">): Promise<Pacer> {
@@ -167,9 +209,20 @@ async function openPacer({ config, secrets, pool, log, redis }: Store & Pick<Con
 }
 
 async function openStripe(config: Config, secrets: Secrets): Promise<StripeApi | undefined> {
-  if (secrets.stripeSecretKey === undefined) return undefined;
+  const { stripeSecretKey: secretKey } = secrets;
+  return secretKey === undefined ? undefined : openStripeApi(config, secretKey);
+}
+
+/** For a look that somebody waits for. */
+const LOOK = { timeoutMs: 8_000, retries: 0 };
+
+async function openStripeApi(
+  { stripe }: Config,
+  secretKey: string,
+  patience: Partial<typeof LOOK> = {},
+): Promise<StripeApi> {
   const { createStripeApi } = await import("./adapters/stripe/stripe-api.ts");
-  return createStripeApi({ secretKey: secrets.stripeSecretKey, apiBase: config.stripe.apiBase });
+  return createStripeApi({ secretKey, apiBase: stripe.apiBase, ...patience });
 }
 
 async function connectRedis(config: Config, log: Log): Promise<Redis | undefined> {

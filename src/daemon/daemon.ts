@@ -7,11 +7,11 @@ import { type ArmBudgetState, readBudgets } from "../core/adapters/runtime/azure
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
 import { createPayLinks, type Meter } from "../core/billing/billing.ts";
+import { readFleetSettings, readSweeps } from "../core/orchestrator/orchestrator.ts";
 import { type Context, createContext } from "../core/context.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
-import { findGatewayUrl, heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
+import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
 import { createPool } from "../core/platform/db.ts";
-import { ConfigError } from "../core/platform/errors.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
 import type { Log } from "../core/platform/log.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
@@ -105,6 +105,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       sendsPerSecond: config.telegram.sendsPerSecond,
       readPacer: () => ctx.pacer.state(),
       readArmBudgets: armBudgetsReader(ctx),
+      readSweeps: () => readSweeps(ctx.db),
     }),
     migrationsFolder: path.join(packageRoot(), "migrations"),
     gatewayUrl: undefined,
@@ -196,12 +197,8 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
 
 async function startWorker(daemon: Daemon): Promise<void> {
   const { id, ctx, metrics, parts } = daemon;
-  const { runtime, tenancy, router } = ctx.config;
-  const readFleet = async () => ({
-    image: runtime.image,
-    modelsByTier: runtime.modelsByTier,
-    internalUrl: await urlForRuntimes(ctx),
-  });
+  const { tenancy, router } = ctx.config;
+  const readFleet = () => readFleetSettings(ctx);
   const { priceBasic: basic, pricePlus: plus } = ctx.config.stripe;
   const { signupUrl } = tenancy;
   const payLinks = createPayLinks({ ...ctx, prices: { basic, plus }, signupUrl, publicUrl: ctx.config.http.publicUrl });
@@ -254,9 +251,16 @@ async function untilMigrated({ ctx, migrationsFolder }: Daemon, signal: AbortSig
 /** Says that this daemon lives, and takes over the jobs of those that no longer do. */
 async function beat({ id, ctx, roles, gatewayUrl, parts }: Daemon): Promise<void> {
   try {
-    const { version } = readVersion();
     const workerIds = parts.jobs?.workerIds() ?? [];
-    await heartbeat(ctx.pool, { id, roles, version, host: hostname(), pid: process.pid, workerIds, gatewayUrl });
+    await heartbeat(ctx.pool, {
+      id,
+      roles,
+      ...readVersion(),
+      host: hostname(),
+      pid: process.pid,
+      workerIds,
+      gatewayUrl,
+    });
     parts.isSignedOn = true;
     await parts.calls?.flush();
     if (!roles.includes("worker")) return;
@@ -293,15 +297,6 @@ async function closeServer(app: FastifyInstance | undefined): Promise<void> {
   const cutOff = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS);
   await app.close();
   clearTimeout(cutOff);
-}
-
-/** Where runtimes reach a gateway: as configured, else that of the fleet's oldest daemon that has one. */
-async function urlForRuntimes({ config, pool }: Context): Promise<string> {
-  const url = config.http.internalUrl ?? (await findGatewayUrl(pool));
-  if (url !== undefined) return url;
-  throw new ConfigError("no_gateway", [
-    "no daemon with the gateway role is alive; start one, or set OPENCLAW_INTERNAL_URL, e.g. http://gateway.internal:9090",
-  ]);
 }
 
 function isLoopback(host: string): boolean {

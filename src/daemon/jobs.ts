@@ -72,7 +72,8 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       await tellBudgetWarnings({ ...ctx, observe: metrics.models.warned }, signal);
     },
     "sweep.idle": () => sweepIdle({ ...ctx, idleMinutes: ctx.config.tenancy.idleMinutes }),
-    "sweep.runtimes": async () => sweepRuntimes({ ...ctx, fleet: await ctx.readFleet() }),
+    "sweep.runtimes": async (_payload, signal) =>
+      sweepRuntimes({ ...ctx, fleet: await ctx.readFleet(), observe: metrics.fleet.swept }, signal),
     "sweep.rotations": () => sweepRotations(ctx),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);

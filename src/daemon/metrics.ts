@@ -2,7 +2,9 @@ import type { FastifyInstance } from "fastify";
 import { collectDefaultMetrics, Counter, Registry } from "prom-client";
 import type { ArmBudgetState } from "../core/adapters/runtime/azure/arm-budget.ts";
 import type { PacerState } from "../core/adapters/telegram/pacer.ts";
+import type { SweepState } from "../core/orchestrator/orchestrator.ts";
 import { showArmBudgets } from "./arm-metrics.ts";
+import { createFleetMetrics } from "./fleet-metrics.ts";
 import { errorBody, isSameSecret } from "./http.ts";
 import { createModelMetrics } from "./model-metrics.ts";
 import { showPacer } from "./pacer-metrics.ts";
@@ -12,6 +14,7 @@ import { createRouterMetrics, type RouterSources } from "./router-metrics.ts";
 export function createMetrics(
   sources: RouterSources & {
     readPacer(): PacerState;
+    readSweeps(): Promise<SweepState>;
     /** Undefined: no runtimes on Azure. */
     readArmBudgets: (() => Promise<ArmBudgetState[]>) | undefined;
   },
@@ -37,6 +40,7 @@ export function createMetrics(
     webhooks,
     jobs,
     models: createModelMetrics(registry),
+    fleet: createFleetMetrics(registry, () => sources.readSweeps()),
     router: createRouterMetrics(registry, sources),
   };
 }

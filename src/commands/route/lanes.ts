@@ -1,16 +1,11 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { Command } from "commander";
 import type { Store } from "../../core/context.ts";
-import { UsageError } from "../../core/platform/errors.ts";
 import { listOpenLanes, readBacklog } from "../../core/router/backlog.ts";
-import { isOutputClosed } from "../broken-output.ts";
 import { printJson, printLine, printTable } from "../output.ts";
 import { withStore } from "../session.ts";
 import { count } from "../tenant/options.ts";
+import { showWatched } from "../watch.ts";
 import { formatAge, formatOwner } from "./view.ts";
-
-const WATCH_MS = 2_000;
-const CLEAR_SCREEN = "\u001B[H\u001B[2J";
 
 export function command(): Command {
   return new Command()
@@ -18,19 +13,14 @@ export function command(): Command {
     .option("--watch", "again every two seconds, until Ctrl-C")
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  openclaw route lanes --watch")
-    .action(async ({ limit, watch, json }) => {
-      if (watch && json) throw new UsageError("options_conflict", "--json prints one document; leave --watch out.");
-      await withStore(async (store) => {
-        if (json) return printJson(await read(store, limit));
-        for (;;) {
-          if (watch && process.stdout.isTTY) process.stdout.write(CLEAR_SCREEN);
-          print(await read(store, limit), store.clock.now());
-          if (!watch || isOutputClosed()) return;
-          await delay(WATCH_MS);
-          if (!process.stdout.isTTY) printLine("");
-        }
-      });
-    });
+    .action(async ({ limit, watch, json }) =>
+      withStore((store) =>
+        showWatched({ watch, json }, async () => {
+          const found = await read(store, limit);
+          return json ? printJson(found) : print(found, store.clock.now());
+        }),
+      ),
+    );
 }
 
 async function read({ db }: Store, limit: number) {

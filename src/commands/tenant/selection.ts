@@ -36,3 +36,13 @@ export async function selectTenants(
   }
   return [...named.values()];
 }
+
+/** The same, for what changes nothing: without a word about it, all. */
+export async function selectTenantsOrAll(
+  db: Db,
+  references: readonly string[],
+  selectors: TenantSelectors,
+): Promise<Tenant[]> {
+  const isSaid = references.length > 0 || Object.keys(selectors).length > 0;
+  return selectTenants(db, references, isSaid ? selectors : { all: true });
+}

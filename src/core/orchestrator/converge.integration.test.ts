@@ -161,6 +161,27 @@ test("a changed tenant gets another configuration, and only then is its new user
   assert.equal((await driver.inspect(id)).specHash, computeSpec(tenant, ctx.fleet).hash);
 });
 
+test("whoever is linked again before it was seen what came into force is not sent to a runtime that names another", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const { ctx, driver } = bench;
+  const id = await bench.newTenant();
+  const link = (userId: number) => linkChat(ctx, id, { chatId: userId, userId, username: undefined });
+  const allowed = async () => (await findRuntime(ctx.db, id))?.allowedUserId;
+  await link(6101);
+  await bench.settle(id);
+  assert.equal(await allowed(), 6101);
+  await link(6102);
+  const lost = async (...args: Parameters<typeof driver.ensure>) => {
+    await driver.ensure(...args);
+    throw platformDown();
+  };
+  await bench.converge(id, { ...ctx, runtimes: { ...driver, ensure: lost } });
+  await link(6101);
+  assert.equal(await allowed(), null, "what runs names 6102");
+  await bench.settle(id);
+  assert.equal(await allowed(), 6101);
+});
+
 test("a deprovisioned tenant leaves no runtime, key or credential, read back, and keeps a date of purge (F43, F97)", async (t) => {
   const bench = await setUpOrchestrator(t, database.db);
   const { ctx, driver, vault } = bench;

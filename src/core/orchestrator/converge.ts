@@ -1,4 +1,10 @@
-import type { ObservedRuntime, RuntimeDriver, RuntimeSpec } from "../adapters/runtime/runtime-driver.ts";
+import type {
+  DriverCall,
+  ObservedRuntime,
+  RuntimeDriver,
+  RuntimeSpec,
+  Urgency,
+} from "../adapters/runtime/runtime-driver.ts";
 import type { Vault } from "../adapters/vault/vault.ts";
 import type { Db } from "../platform/db.ts";
 import { assertNever, DeferredError, errorMessage, UpstreamError } from "../platform/errors.ts";
@@ -14,6 +20,7 @@ import {
 } from "../tenants/tenants.ts";
 import { type ActivityReader, QUIET_MS, REST_MS, wakeTenant } from "./hibernation.ts";
 import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
+import { goalOf, isExpectedBack, isInForce } from "./plan.ts";
 import { endKeys } from "./rotate-keys.ts";
 import { stopIfSecretDiffers } from "./secret-drift.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
@@ -30,6 +37,7 @@ export type OrchestratorContext = TenantsContext & {
 
 const MAX_ATTEMPTS = 10;
 const READY_POLL_MS = 250;
+const LONGEST_POLL_MS = 5_000;
 const MAX_BACKOFF_MS = 60_000;
 
 /**
@@ -50,40 +58,34 @@ export async function convergeTenant(ctx: OrchestratorContext, tenantId: TenantI
 }
 
 async function convergeTo(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
-  switch (tenant.status) {
-    case "provisioning":
+  const goal = goalOf(tenant);
+  switch (goal) {
+    case "awake":
       return bringUp(ctx, tenant, signal);
-    case "active":
-      return tenant.hibernatedAt === null
-        ? bringUp(ctx, tenant, signal)
-        : hibernate(ctx, tenant, tenant.hibernatedAt, signal);
-    case "suspended":
-      await putToSleep(ctx, tenant);
-      return keepCurrent(ctx, tenant, signal);
-    case "pending":
-      return putToSleep(ctx, tenant);
-    case "deprovisioning":
+    case "asleep":
+      return hibernate(ctx, tenant, signal);
+    case "stopped":
+      return stop(ctx, tenant, signal);
+    case "removed":
       return tearDown(ctx, tenant);
-    case "deleted":
+    case "left":
       return;
     default:
-      return assertNever(tenant.status);
+      return assertNever(goal);
   }
 }
 
 async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
-  if (tenant.provisioningDeadline !== null && tenant.provisioningDeadline <= ctx.clock.now()) {
-    const last = await store.findRuntime(ctx.db, tenant.id);
-    return giveUp(ctx, tenant, `not healthy before the deadline: ${last?.reason ?? "it was still starting"}`);
-  }
-  const spec = computeSpec(tenant, ctx.fleet);
   const known = await store.findRuntime(ctx.db, tenant.id);
+  if (tenant.provisioningDeadline !== null && tenant.provisioningDeadline <= ctx.clock.now())
+    return giveUp(ctx, tenant, `not healthy before the deadline: ${known?.reason ?? "it was still starting"}`);
+  const spec = computeSpec(tenant, ctx.fleet);
+  const call = { signal, urgency: urgencyOf(tenant, known) };
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
-  await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
   await stopIfSecretDiffers(ctx, known);
-  const ensured = await ctx.runtimes.ensure(spec, { signal });
-  const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id) : ensured;
-  const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id);
+  const ensured = await ensureRuntime(ctx, tenant, spec, call);
+  const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id, call) : ensured;
+  const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id, call);
   if (observed.state === "failed") {
     throw new UpstreamError("runtime_failed", `the runtime failed: ${observed.reason ?? "no reason given"}`, {
       service: "runtime",
@@ -91,9 +93,30 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
     });
   }
   await recordObservation(ctx, spec, tenant, observed);
-  if (observed.state === "running" && observed.specHash === spec.hash) return becomeActive(ctx, tenant);
+  if (observed.state === "running" && isInForce(spec, observed)) return becomeActive(ctx, tenant);
   // Not ready yet, or not replaced yet, is no failure: look again soon, without burning an attempt.
-  await enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
+  await enqueueConverge(ctx.db, tenant.id, { delayMs: pollMs(known, ctx.clock.now()), urgency: call.urgency });
+}
+
+/** Often at first, then seldom: what takes minutes to boot must not keep others' jobs waiting. */
+function pollMs(known: store.RuntimeRow | undefined, now: Date): number {
+  const startingMs = known?.state === "starting" ? now.getTime() - known.stateSince.getTime() : 0;
+  return Math.min(LONGEST_POLL_MS, Math.max(READY_POLL_MS, startingMs / 10));
+}
+
+/** The runtime with its keys. */
+async function ensureRuntime(
+  ctx: OrchestratorContext,
+  tenant: Tenant,
+  spec: RuntimeSpec,
+  call: DriverCall,
+): Promise<ObservedRuntime> {
+  // One that runs holds the keys that were there when it started.
+  const stopFirst = async () => void (await ctx.runtimes.sleep(tenant.id, call));
+  await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration, stopFirst);
+  // Whoever is linked again before it is seen what came into force must not be sent to a runtime that names another.
+  await store.forgetAllowedUser(ctx.db, tenant.id, tenant.telegramUserId);
+  return ctx.runtimes.ensure(spec, call);
 }
 
 async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -113,29 +136,44 @@ async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string):
 }
 
 /** Stops the runtime unless something reached it, or it did something, since it was decided: then it stays up. */
-async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date, signal: AbortSignal): Promise<void> {
+async function hibernate(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  const since = tenant.hibernatedAt ?? ctx.clock.now();
   const quietMs = ctx.clock.now().getTime() - since.getTime();
   if (quietMs < QUIET_MS) return enqueueConverge(ctx.db, tenant.id, { delayMs: QUIET_MS - quietMs });
   const last = (await ctx.lastActivity(ctx.db, [tenant.id])).get(tenant.id);
   if (last !== undefined && last >= since) return wakeTenant(ctx, tenant.id);
   const restMs = last === undefined ? 0 : last.getTime() + REST_MS - ctx.clock.now().getTime();
   if (restMs > 0) return enqueueConverge(ctx.db, tenant.id, { delayMs: restMs });
-  await putToSleep(ctx, tenant);
-  await keepCurrent(ctx, tenant, signal);
+  await keepCurrent(ctx, tenant, await putToSleep(ctx, tenant), signal);
 }
 
-/** Moves a runtime that sleeps to what it should be at its next wake, without waking it (F39, F40). */
-async function keepCurrent(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
-  const known = await store.findRuntime(ctx.db, tenant.id);
+/** Stops a runtime that may not run; one that is expected back is kept current meanwhile. */
+async function stop(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  const observed = await putToSleep(ctx, tenant);
+  if (isExpectedBack(tenant) && observed?.state === "asleep") await keepCurrent(ctx, tenant, observed, signal);
+}
+
+/** Makes a runtime that sleeps what it should be when it wakes (F39, F40). */
+async function keepCurrent(
+  ctx: OrchestratorContext,
+  tenant: Tenant,
+  observed: ObservedRuntime | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const spec = computeSpec(tenant, ctx.fleet);
-  if (known?.state !== "asleep" || known.specHash === spec.hash) return;
-  await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
-  await recordObservation(ctx, spec, tenant, await ctx.runtimes.ensure(spec, { signal }));
+  const known = await store.findRuntime(ctx.db, tenant.id);
+  // On record as well: it may have been cut off in between.
+  const isCurrent = known?.specHash === spec.hash && isInForce(spec, observed);
+  if (isCurrent && observed?.drift.length === 0) return;
+  const ensured = await ensureRuntime(ctx, tenant, spec, { signal });
+  // One that had gone was made awake.
+  const asleep = ensured.state === "asleep" ? ensured : await ctx.runtimes.sleep(tenant.id, { signal });
+  await recordObservation(ctx, spec, tenant, asleep);
 }
 
-async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
+async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<ObservedRuntime | undefined> {
   const known = await store.findRuntime(ctx.db, tenant.id);
-  if (known === undefined) return;
+  if (known === undefined) return undefined;
   const observed = await ctx.runtimes.sleep(tenant.id);
   await store.putRuntime(ctx.db, {
     ...known,
@@ -146,6 +184,7 @@ async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<voi
     observedAt: ctx.clock.now(),
   });
   if (tenant.hibernatedAt === null) await store.noteAsleep(ctx.db, tenant.id, ctx.clock.now());
+  return observed;
 }
 
 async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -177,13 +216,20 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
 
 /** Not ready yet, throttled, still propagating: why is kept and shown, and no attempt is burnt. */
 async function lookAgain(ctx: OrchestratorContext, tenant: Tenant, { message, afterMs }: DeferredError): Promise<void> {
-  await store.recordDeferral(ctx.db, {
-    tenantId: tenant.id,
-    driver: ctx.runtimes.name,
-    reason: message,
-    at: ctx.clock.now(),
-  });
-  await enqueueConverge(ctx.db, tenant.id, { delayMs: afterMs });
+  const known = await store.findRuntime(ctx.db, tenant.id);
+  const now = ctx.clock.now();
+  await store.recordDeferral(ctx.db, { tenantId: tenant.id, driver: ctx.runtimes.name, reason: message, at: now });
+  // Not after a deadline: whoever waits for it is told then (F51).
+  const leftMs = (tenant.provisioningDeadline?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
+  const delayMs = Math.max(0, Math.min(afterMs, leftMs));
+  await enqueueConverge(ctx.db, tenant.id, { delayMs, urgency: urgencyOf(tenant, known) });
+}
+
+/** What the tenant's wish for a runtime is to others': a subscriber who waits for one that sleeps or starts goes first. */
+function urgencyOf({ status }: Tenant, known: Pick<store.RuntimeRow, "state"> | undefined): Urgency {
+  if (status === "provisioning") return "provision";
+  const isWaitedFor = known?.state === "asleep" || known?.state === "starting";
+  return status === "active" && isWaitedFor ? "wake" : "repair";
 }
 
 async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error: unknown): Promise<void> {

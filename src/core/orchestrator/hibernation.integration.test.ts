@@ -2,8 +2,17 @@ import assert from "node:assert/strict";
 import test, { after, before } from "node:test";
 import type { TenantId } from "../platform/ids.ts";
 import { createTestDatabase, type TestDatabase } from "../testing/database.ts";
-import { getTenant, listTenantEvents } from "../tenants/tenants.ts";
-import { findRuntime, resumeTenant, sleepTenant, suspendTenant, sweepIdle, wakeTenant } from "./orchestrator.ts";
+import { getTenant, linkChat, listTenantEvents } from "../tenants/tenants.ts";
+import {
+  findRuntime,
+  resumeTenant,
+  sleepTenant,
+  suspendTenant,
+  sweepIdle,
+  sweepRuntimes,
+  wakeTenant,
+} from "./orchestrator.ts";
+import { computeSpec } from "./spec.ts";
 import { type Bench, setUpOrchestrator } from "./test-setup.ts";
 
 const HOUR_MS = 3_600_000;
@@ -137,4 +146,30 @@ test("a suspension puts it to sleep, and resuming wakes it, asleep before or not
   await resumeTenant(ctx, id, "test");
   await settle();
   assert.deepEqual(await state(), AWAKE);
+});
+
+test("what sleeps becomes what it should be without being woken, and is that when a message wakes it (F39, F40)", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const { ctx, id, state, converge, settle } = await openStage(bench);
+  await sleepTenant(ctx, id, "test");
+  await settle();
+  const { driver } = bench;
+  let wakes = 0;
+  const counting = {
+    ...ctx,
+    runtimes: { ...driver, wake: (one: TenantId) => driver.wake(one).finally(() => wakes++) },
+  };
+  await linkChat(ctx, id, { chatId: 7001, userId: 7001, username: undefined });
+  await bench.settle(id, () => bench.converge(id, counting));
+  assert.deepEqual([await state(), wakes], [ASLEEP, 0]);
+  const { hash } = computeSpec(await getTenant(database.db, id), ctx.fleet);
+  assert.equal((await driver.inspect(id)).specHash, hash);
+  await driver.remove(id);
+  await sweepRuntimes(ctx);
+  await bench.settle(id, () => bench.converge(id, counting));
+  assert.deepEqual([await state(), wakes], [ASLEEP, 0], "one that had gone is made again");
+  await wakeTenant(ctx, id);
+  await bench.settle(id, converge);
+  assert.deepEqual(await state(), AWAKE);
+  assert.equal((await findRuntime(database.db, id))?.allowedUserId, 7001);
 });

@@ -18,16 +18,21 @@ const PRESENTED = ["telegram-token", "model-key"] as const;
 /**
  * Mints what is missing of the tenant's keys of a generation and leaves those that exist alone: a running runtime holds them (F45).
  * Done when every one was read back from the vault and the hashes agree with it.
+ * @param beforeMinting stops a runtime that may hold a key which is no longer in the vault.
  */
 export async function ensureTenantKeys(
   ctx: { db: Db; clock: Clock; vault: Vault },
   tenantId: TenantId,
   generation: number,
+  beforeMinting: () => Promise<void> = async () => undefined,
 ): Promise<void> {
-  const keys = new Map<TenantSecret, string>();
-  const ensure = async (secret: TenantSecret) =>
-    keys.set(secret, await ensureSecret(ctx.vault, secret, tenantSecretName(tenantId, secret, generation)));
-  await Promise.all(TENANT_SECRETS.map(ensure));
+  const nameOf = (secret: TenantSecret) => tenantSecretName(tenantId, secret, generation);
+  const read = TENANT_SECRETS.map(async (secret) => [secret, await ctx.vault.get(nameOf(secret))] as const);
+  const keys = new Map(await Promise.all(read));
+  const missing = TENANT_SECRETS.filter((secret) => keys.get(secret) === undefined);
+  if (missing.length > 0) await beforeMinting();
+  const mint = async (secret: TenantSecret) => keys.set(secret, await mintSecret(ctx.vault, secret, nameOf(secret)));
+  await Promise.all(missing.map(mint));
   for (const kind of PRESENTED) {
     const sha256 = createHash("sha256")
       .update(keys.get(kind) ?? "")
@@ -36,10 +41,8 @@ export async function ensureTenantKeys(
   }
 }
 
-async function ensureSecret(vault: Vault, secret: TenantSecret, name: string): Promise<string> {
-  const existing = await vault.get(name);
-  if (existing !== undefined) return existing;
-  await vault.set(name, mint(secret));
+async function mintSecret(vault: Vault, secret: TenantSecret, name: string): Promise<string> {
+  await vault.set(name, randomKey(secret));
   const written = await vault.get(name);
   if (written !== undefined) return written;
   throw new UpstreamError("vault_write_lost", `The secret ${name} was written but can't be read back.`, {
@@ -48,7 +51,7 @@ async function ensureSecret(vault: Vault, secret: TenantSecret, name: string): P
   });
 }
 
-function mint(secret: TenantSecret): string {
+function randomKey(secret: TenantSecret): string {
   const random = randomBytes(32).toString("base64url");
   // Telegram libraries expect <digits>:<secret>.
   return secret === "telegram-token" ? `${randomInt(1_000_000_000, 9_999_999_999)}:${random}` : random;

@@ -1,8 +1,5 @@
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { enqueueConverge, listTenants } from "../tenants/tenants.ts";
-import type { OrchestratorContext } from "./converge.ts";
-import { computeSpec } from "./spec.ts";
 import * as store from "./store.ts";
 
 export { convergeTenant, type OrchestratorContext } from "./converge.ts";
@@ -22,6 +19,15 @@ export {
 } from "./rotate-keys.ts";
 export { CREDENTIAL_CACHE_MS, describePhase } from "./rotation.ts";
 export { describeTrouble, noteSecretRefused, noteSecretTaken } from "./secret-drift.ts";
+export { compareFleet, type CompareContext, type Compared, type Comparison } from "./compare.ts";
+export { type Drift, DRIFT_KINDS, type DriftKind, type Plan } from "./plan.ts";
+export { type FleetStatus, readFleetStatus } from "./fleet-status.ts";
+export { checkHealth, type Health, type TenantHealth } from "./health.ts";
+export { findOrphanOwner, listOrphans, type Orphan, type OrphanOwner, reapOrphan } from "./orphans.ts";
+export { type Convergence, readConvergence, reconcileTenants } from "./reconcile.ts";
+export { type SweepResult, sweepRuntimes } from "./sweep.ts";
+export { readSweeps, type SweepState } from "./sweep-store.ts";
+export { readFleetSettings } from "./fleet-settings.ts";
 export type { FleetSettings } from "./spec.ts";
 export {
   type Credential,
@@ -44,40 +50,4 @@ export async function findCredentials(
   kind: store.CredentialKind,
 ): Promise<store.Credential[]> {
   return store.findCredentials(db, tenantId, kind);
-}
-
-/**
- * Compares one listing of everything that runs with what should, and enqueues a job for each tenant that differs.
- * @returns how many differ.
- */
-export async function sweepRuntimes(ctx: OrchestratorContext): Promise<number> {
-  const observed = new Map((await ctx.runtimes.list()).map((runtime) => [runtime.tenantId, runtime]));
-  let differing = 0;
-  for (const tenant of await listTenants(ctx.db)) {
-    const runtime = observed.get(tenant.id);
-    if (follows(ctx, tenant, runtime)) continue;
-    differing += 1;
-    // A job that waits out its backoff is not hurried.
-    await enqueueConverge(ctx.db, tenant.id, { keepsTime: true });
-  }
-  return differing;
-}
-
-type TenantRow = Awaited<ReturnType<typeof listTenants>>[number];
-type Observed = Awaited<ReturnType<OrchestratorContext["runtimes"]["list"]>>[number];
-
-function follows(ctx: OrchestratorContext, tenant: TenantRow, runtime: Observed | undefined): boolean {
-  switch (tenant.status) {
-    case "pending":
-    case "suspended":
-      return runtime === undefined || runtime.state === "asleep" || runtime.state === "absent";
-    case "active":
-      if (tenant.hibernatedAt !== null) return runtime?.state === "asleep";
-      return runtime?.state === "running" && runtime.specHash === computeSpec(tenant, ctx.fleet).hash;
-    case "provisioning":
-    case "deprovisioning":
-      return false;
-    case "deleted":
-      return true;
-  }
 }

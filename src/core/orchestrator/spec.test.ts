@@ -1,39 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { StampId, TenantId } from "../platform/ids.ts";
+import type { TenantId } from "../platform/ids.ts";
 import type { Tenant } from "../tenants/tenants.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
+import { EXAMPLE_TENANT as tenant } from "./test-tenant.ts";
 
-const at = new Date("2026-03-01T12:00:00Z");
-const tenant: Tenant = {
-  id: "11111111-2222-4333-8444-555555555555" as TenantId,
-  stampId: "default" as StampId,
-  slug: "alice",
-  displayName: "Alice",
-  email: "alice@example.com",
-  telegramChatId: 4001,
-  telegramUserId: 4001,
-  telegramUsername: "alice",
-  language: "en",
-  timeZone: "UTC",
-  preferences: {},
-  tags: [],
-  tier: "basic",
-  budgetExempt: false,
-  billingExempt: false,
-  status: "active",
-  statusReason: null,
-  statusChangedAt: at,
-  suspendedBy: null,
-  provisioningDeadline: null,
-  provisionWhenDeleted: false,
-  trialEndsAt: null,
-  hibernatedAt: null,
-  purgeAfter: null,
-  keyGeneration: 1,
-  createdAt: at,
-  updatedAt: at,
-};
 const fleet: FleetSettings = {
   image: "openclaw:1",
   modelsByTier: { basic: ["claude-haiku-4-5"], plus: ["claude-sonnet-4-5", "gpt-5"] },

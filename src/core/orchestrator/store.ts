@@ -10,11 +10,26 @@ export async function findRuntime(db: Db, tenantId: TenantId): Promise<RuntimeRo
   return db.selectFrom("runtimes").selectAll().where("tenantId", "=", tenantId).executeTakeFirst();
 }
 
+export async function listRuntimes(db: Db): Promise<RuntimeRow[]> {
+  return db.selectFrom("runtimes").selectAll().execute();
+}
+
+/** Those of the tenants whose convergence waits or runs. */
+export async function listConverging(db: Db, tenantIds: readonly TenantId[]): Promise<Set<TenantId>> {
+  const keys = tenantIds.map((tenantId) => `converge:${tenantId}`);
+  const { rows } = await sql<{ key: string }>`
+    SELECT key FROM graphile_worker.jobs WHERE key = ANY (${keys}::text[])`.execute(db);
+  const waiting = new Set(rows.map(({ key }) => key));
+  return new Set(tenantIds.filter((tenantId) => waiting.has(`converge:${tenantId}`)));
+}
+
+/** Notes what was observed, and since when the runtime is in that state. */
 export async function putRuntime(db: Db, row: Insertable<Runtimes>): Promise<void> {
+  const stateSince = sql<Date>`CASE WHEN runtimes.state = excluded.state THEN runtimes.state_since ELSE excluded.observed_at END`;
   await db
     .insertInto("runtimes")
-    .values(row)
-    .onConflict((conflict) => conflict.column("tenantId").doUpdateSet(row))
+    .values({ ...row, stateSince: row.observedAt })
+    .onConflict((conflict) => conflict.column("tenantId").doUpdateSet({ ...row, stateSince }))
     .execute();
 }
 
@@ -29,7 +44,7 @@ export async function recordFailure(
   const { reason, at, since, ...runtime } = failure;
   const row = await db
     .insertInto("runtimes")
-    .values({ ...runtime, state: "absent", specHash: "", attempts: 1, reason, observedAt: at })
+    .values({ ...runtime, state: "absent", specHash: "", attempts: 1, reason, observedAt: at, stateSince: at })
     .onConflict((conflict) =>
       conflict.column("tenantId").doUpdateSet({
         attempts: sql`CASE WHEN runtimes.observed_at < ${since} THEN 1 ELSE runtimes.attempts + 1 END`,
@@ -49,7 +64,7 @@ export async function recordDeferral(
 ): Promise<void> {
   await db
     .insertInto("runtimes")
-    .values({ tenantId, driver, image: "", state: "absent", specHash: "", attempts: 0, reason, observedAt: at })
+    .values({ tenantId, driver, image: "", state: "absent", specHash: "", reason, observedAt: at, stateSince: at })
     .onConflict((conflict) => conflict.column("tenantId").doUpdateSet({ reason }))
     .execute();
 }
@@ -57,6 +72,16 @@ export async function recordDeferral(
 /** Has the router hold what comes for the runtime from now on. */
 export async function hideRuntime(db: Db, tenantId: TenantId): Promise<void> {
   await db.updateTable("runtimes").set({ address: null }).where("tenantId", "=", tenantId).execute();
+}
+
+/** Has the router hold what `userId` does not write, until it is seen whom the runtime lets in. */
+export async function forgetAllowedUser(db: Db, tenantId: TenantId, userId: number | null): Promise<void> {
+  await db
+    .updateTable("runtimes")
+    .set({ allowedUserId: null })
+    .where("tenantId", "=", tenantId)
+    .where("allowedUserId", "is distinct from", userId)
+    .execute();
 }
 
 /** Notes since when a tenant that may not run sleeps. One that is active again by now is to be awake. */

@@ -9,6 +9,7 @@ export type DaemonSelf = {
   id: DaemonId;
   roles: readonly string[];
   version: string;
+  build: string;
   host: string;
   pid: number;
   /** Names under which this daemon locks jobs. */
@@ -20,10 +21,22 @@ export type DaemonSelf = {
 /** Says that this daemon lives. */
 export async function heartbeat(pool: pg.Pool, self: DaemonSelf): Promise<void> {
   await pool.query(
-    `INSERT INTO daemons (id, roles, version, host, pid, worker_ids, gateway_url) VALUES ($1, $2, $3, $4, $5, $6, $7)
+    `INSERT INTO daemons (id, roles, version, build, host, pid, worker_ids, gateway_url) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
      ON CONFLICT (id) DO UPDATE SET seen_at = now(), worker_ids = excluded.worker_ids`,
-    [self.id, self.roles, self.version, self.host, self.pid, self.workerIds, self.gatewayUrl ?? null],
+    [self.id, self.roles, self.version, self.build, self.host, self.pid, self.workerIds, self.gatewayUrl ?? null],
   );
+}
+
+export type LiveDaemon = Pick<DaemonSelf, "id" | "roles" | "version" | "build" | "host" | "pid"> & { startedAt: Date };
+
+/** Those that live, the oldest first. */
+export async function listDaemons(pool: pg.Pool): Promise<LiveDaemon[]> {
+  const { rows } = await pool.query<LiveDaemon>(
+    `SELECT id, roles, version, build, host, pid, started_at AS "startedAt" FROM daemons
+     WHERE seen_at > now() - $1 * interval '1 millisecond' ORDER BY started_at, id`,
+    [DAEMON_SILENCE_MS],
+  );
+  return rows;
 }
 
 /**

@@ -39,7 +39,7 @@ export type EnqueueOptions = {
   delayMs?: number;
   /** A waiting job with the same key keeps its time: for whoever only makes sure that there is one. */
   keepsTime?: boolean;
-  /** The lower, the sooner among jobs that are due; 0 unless told. */
+  /** The lower, the sooner among jobs that are due; 0 unless told. A waiting job with the same key stays as urgent as it was. */
   priority?: number;
   /** Tries before the job is left for an operator. */
   maxAttempts?: number;
@@ -52,14 +52,17 @@ export async function enqueueJob<Name extends JobName>(
   payload: JobPayloads[Name],
   options: EnqueueOptions = {},
 ): Promise<void> {
+  const { key = null, priority = 0 } = options;
+  // By itself, add_job gives a waiting job the priority of whoever asked last.
+  const waiting = sql`SELECT priority FROM graphile_worker.jobs WHERE key = ${key}::text AND locked_at IS NULL`;
   await sql`SELECT graphile_worker.add_job(
     ${name}::text,
     payload => ${JSON.stringify(payload)}::json,
     queue_name => ${options.queue ?? null}::text,
     run_at => now() + ${options.delayMs ?? 0} * interval '1 millisecond',
-    priority => ${options.priority ?? 0}::integer,
+    priority => least(${priority}::integer, (${waiting})),
     max_attempts => ${options.maxAttempts ?? 25}::integer,
-    job_key => ${options.key ?? null}::text,
+    job_key => ${key}::text,
     job_key_mode => ${options.keepsTime === true ? "preserve_run_at" : "replace"}::text
   )`.execute(db);
 }

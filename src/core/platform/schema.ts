@@ -84,6 +84,7 @@ export interface BudgetWarnings {
 }
 
 export interface Daemons {
+  build: Generated<string>;
   gatewayUrl: string | null;
   host: string;
   id: DaemonId;
@@ -93,6 +94,19 @@ export interface Daemons {
   startedAt: Generated<Date>;
   version: string;
   workerIds: Generated<string[]>;
+}
+
+export interface FleetSweeps {
+  begun: Generated<number>;
+  drift: Generated<ColumnType<unknown, string, string>>;
+  endedAt: Date | null;
+  lease: string | null;
+  leaseUntil: Date | null;
+  orphans: Generated<ColumnType<unknown, string, string>>;
+  problem: string | null;
+  runtimes: Generated<number>;
+  singleton: Generated<boolean>;
+  succeededAt: Date | null;
 }
 
 export interface FleetUsageMonths {
@@ -260,6 +274,7 @@ export interface Runtimes {
   secretRefusedAt: Date | null;
   specHash: string;
   state: "starting" | "running" | "asleep" | "failed" | "absent";
+  stateSince: Generated<Date>;
   tenantId: TenantId;
 }
 
@@ -506,6 +521,7 @@ export interface DB {
   budgetStops: BudgetStops;
   budgetWarnings: BudgetWarnings;
   daemons: Daemons;
+  fleetSweeps: FleetSweeps;
   fleetUsageMonths: FleetUsageMonths;
   "graphileWorker.jobs": GraphileWorkerJobs;
   "graphileWorker.migrations": GraphileWorkerMigrations;

@@ -96,6 +96,7 @@ export async function setUp(t: TestContext) {
       id,
       roles: ["worker"],
       version: "test",
+      build: "test",
       host: "test",
       pid: process.pid,
       workerIds: [],

@@ -1,3 +1,4 @@
+import type { Urgency } from "../adapters/runtime/runtime-driver.ts";
 import { type Actor, writeAudit } from "../platform/audit.ts";
 import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
@@ -12,6 +13,8 @@ export type TenantsContext = { db: Db; clock: Clock; actor: Actor };
 
 const DAY_MS = 86_400_000;
 const PROVISIONING_DEADLINE_MS = 30 * 60_000;
+/** Of jobs: what a subscriber waits for comes before what nobody sees. */
+const PRIORITIES: Record<Urgency, number> = { wake: -20, provision: -10, repair: 0, sweep: 10, rollout: 20 };
 
 export type StatusChange =
   | { to: "pending" | "provisioning" | "active" | "deprovisioning"; reason: string }
@@ -47,8 +50,13 @@ export async function changeStatus(ctx: TenantsContext, tenantId: TenantId, chan
     reason: change.reason,
     detail: { from: before.status, to: change.to, ...("suspendedBy" in change ? { by: change.suspendedBy } : {}) },
   });
-  await enqueueConverge(ctx.db, tenantId);
+  await enqueueConverge(ctx.db, tenantId, { urgency: urgencyOf(before.status, change.to) });
   return after;
+}
+
+function urgencyOf(from: TenantStatus, to: TenantStatus): Urgency {
+  if (to === "provisioning") return "provision";
+  return from === "suspended" && to === "active" ? "wake" : "repair";
 }
 
 function transitionRefused(tenant: Tenant, to: TenantStatus): ConflictError {
@@ -66,16 +74,15 @@ export async function lockTenant(db: Db, tenantId: TenantId): Promise<Tenant> {
   return tenant;
 }
 
-/** Has the runtime made what the tenant's status says: at most one job waits per tenant, at most one runs. */
+/**
+ * Has the runtime made what the tenant's status says: at most one job waits per tenant, at most one runs. A repair unless told
+ * otherwise; one that waits stays as urgent as it was.
+ */
 export async function enqueueConverge(
   db: Db,
   tenantId: TenantId,
-  when: { delayMs?: number; keepsTime?: boolean } = {},
+  { urgency = "repair", ...when }: { delayMs?: number; keepsTime?: boolean; urgency?: Urgency } = {},
 ): Promise<void> {
-  await enqueueJob(
-    db,
-    "tenant.converge",
-    { tenantId },
-    { queue: `tenant:${tenantId}`, key: `converge:${tenantId}`, ...when },
-  );
+  const one = { queue: `tenant:${tenantId}`, key: `converge:${tenantId}`, priority: PRIORITIES[urgency] };
+  await enqueueJob(db, "tenant.converge", { tenantId }, { ...one, ...when });
 }

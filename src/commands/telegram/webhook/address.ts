@@ -1,12 +1,10 @@
-import { webhookUrlProblem } from "../../../core/adapters/telegram/webhook.ts";
+import { WEBHOOK_PATH, webhookUrlProblem } from "../../../core/adapters/telegram/webhook.ts";
 import type { Config, Secrets } from "../../../core/platform/config.ts";
 import { ConfigError, UsageError } from "../../../core/platform/errors.ts";
 
-const PATH = "/webhooks/telegram";
-
 /** Where Telegram is to send updates, by the configuration; null while that says nothing. */
 export function configuredUrl({ http }: Config): string | null {
-  return http.publicUrl === undefined ? null : http.publicUrl + PATH;
+  return http.publicUrl === undefined ? null : http.publicUrl + WEBHOOK_PATH;
 }
 
 /**
@@ -35,5 +33,5 @@ export function webhookTarget(
 
 /** An address without a path is that of the public listener. */
 function withPath(url: string): string {
-  return URL.parse(url)?.pathname === "/" ? url.replace(/\/?$/, PATH) : url;
+  return URL.parse(url)?.pathname === "/" ? url.replace(/\/?$/, WEBHOOK_PATH) : url;
 }

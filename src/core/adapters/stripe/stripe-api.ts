@@ -17,6 +17,8 @@ export type StripeApi = {
   createCustomer(customer: NewCustomer, key: string): Promise<StripeCustomer>;
   /** A customer's subscriptions in every state, the newest first, a hundred at most. */
   listSubscriptionsOf(customerId: string): Promise<{ id: string; status: string }[]>;
+  /** Undefined when this key's account and mode have none with that id. */
+  findPrice(id: string): Promise<StripePrice | undefined>;
   /** Of all customers and in every state, each with its latest invoice; the newest first, a hundred at a time. */
   listSubscriptions(after: string | undefined): Promise<SubscriptionPage>;
   /** A customer's checkouts, the newest first. */
@@ -31,6 +33,7 @@ export type StripeApi = {
 /** What reading again needs. */
 export type StripeReader = Pick<StripeApi, "retrieve">;
 
+export type StripePrice = { isActive: boolean; isRecurring: boolean };
 export type StripeCustomer = { id: string; tenantId: string | undefined };
 export type NewCustomer = { tenantId: string; email: string; name: string };
 
@@ -63,11 +66,21 @@ const TIMEOUT_MS = 20_000;
 const RETRIES = 2;
 
 /** Stripe's API at `apiBase`, as the SDK calls it: with the API version that it was made for. */
-export function createStripeApi({ secretKey, apiBase }: { secretKey: string; apiBase: string | undefined }): StripeApi {
+export function createStripeApi({
+  secretKey,
+  apiBase,
+  timeoutMs = TIMEOUT_MS,
+  retries = RETRIES,
+}: {
+  secretKey: string;
+  apiBase: string | undefined;
+  timeoutMs?: number;
+  retries?: number;
+}): StripeApi {
   const stripe = new Stripe(secretKey, {
     ...(apiBase === undefined ? {} : addressOf(new URL(apiBase))),
-    timeout: TIMEOUT_MS,
-    maxNetworkRetries: RETRIES,
+    timeout: timeoutMs,
+    maxNetworkRetries: retries,
     telemetry: false,
   });
   const read: Record<StripeObjectKind, (id: string) => Promise<object>> = {
@@ -98,6 +111,16 @@ export function createStripeApi({ secretKey, apiBase }: { secretKey: string; api
       ask("create a customer", async () => {
         const customer = { email, name, metadata: { tenant_id: tenantId } };
         return toCustomer(await stripe.customers.create(customer, { idempotencyKey: digest(key) }));
+      }),
+    findPrice: (id) =>
+      ask("read a price", async () => {
+        try {
+          const { active, recurring } = await stripe.prices.retrieve(id);
+          return { isActive: active, isRecurring: recurring !== null };
+        } catch (error) {
+          if (error instanceof Stripe.errors.StripeError && error.code === "resource_missing") return undefined;
+          throw error;
+        }
       }),
     listSubscriptionsOf: (customer) =>
       ask("list a customer's subscriptions", async () => {
@@ -217,5 +240,9 @@ function reasonOf(error: Stripe.errors.StripeError): { code: string; message: st
   // What it says of a request of ours, such as a price that isn't there, holds no secret.
   if (error instanceof Stripe.errors.StripeInvalidRequestError)
     return { code: "stripe-refused", message: `Stripe refuses the request: ${error.message}`, isOurs: true };
-  return { code: "stripe-failed", message: `Stripe answered with status ${error.statusCode}`, isOurs: false };
+  const message =
+    error.statusCode === undefined
+      ? "what answers at Stripe's address is not Stripe"
+      : `Stripe answered with status ${error.statusCode}`;
+  return { code: "stripe-failed", message, isOurs: false };
 }

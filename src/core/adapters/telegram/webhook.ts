@@ -49,6 +49,9 @@ const reply = z.object({
   allowed_updates: z.array(z.string()).optional(),
 });
 
+/** Where the public listener takes updates. */
+export const WEBHOOK_PATH = "/webhooks/telegram";
+
 /** The webhook as Telegram has it. */
 export type WebhookInfo = {
   /** Empty: none is set. */

@@ -9,7 +9,7 @@ import { prepareRoot } from "./isolation.ts";
 import { describeEnd, observeRuntime, processKey, sightProcess } from "./observe.ts";
 import { findProgram } from "./program.ts";
 import { checkSpec, halt, keepLastGood, launch, type LocalRuntimes } from "./runtime-process.ts";
-import { startSupervisor, type Sighting } from "./supervisor.ts";
+import { startSupervisor, type Sighting, type Supervision } from "./supervisor.ts";
 import {
   listTenants,
   readProcess,
@@ -34,7 +34,8 @@ export function runtimeLogPath(root: string, tenantId: TenantId): string {
 /**
  * Runtimes as child processes of this machine, one folder each below `root`. They outlive us and are found again by what lies in their
  * folders, which is the only state: several daemons and commands may work on one `root`, each operation under the tenant's lock. While
- * open, a driver starts runtimes again that died; exit code 78 is final until the spec changes, or the runtime is slept and woken.
+ * open, a driver that supervises starts runtimes again that died; exit code 78 is final until the spec changes, or the runtime is slept
+ * and woken.
  */
 export function createLocalDriver(options: {
   root: string;
@@ -42,6 +43,8 @@ export function createLocalDriver(options: {
   binary: string | undefined;
   vault: { get(name: string): Promise<string | undefined> };
   log: Pick<Log, "info" | "warn" | "error">;
+  /** False for whoever only passes by. */
+  supervises?: boolean;
 }): RuntimeDriver {
   const { root, log } = options;
   const prepare = onceItWorks(() => prepareRoot(root));
@@ -129,7 +132,7 @@ export function createLocalDriver(options: {
     await start(record, { failures: 0, lastExit: null });
   }
 
-  const supervisor = startSupervisor({
+  const supervision: Supervision = {
     async look() {
       await prepare();
       const sightings = new Map<TenantId, Sighting>();
@@ -147,7 +150,8 @@ export function createLocalDriver(options: {
     settle: (tenantId, seen) => exclusively(tenantId, () => settle(tenantId, seen)),
     onError: (error, tenantId) =>
       log.error({ ...(tenantId === undefined ? {} : { tenantId }), error }, "supervision of runtimes failed"),
-  });
+  };
+  const supervisor = options.supervises === false ? undefined : startSupervisor(supervision);
 
   async function isWanted(tenantId: TenantId): Promise<boolean> {
     const record = await readRecord(tenantPaths(root, tenantId));
@@ -226,7 +230,7 @@ export function createLocalDriver(options: {
       }),
     async close() {
       closed = true;
-      await supervisor.stop();
+      await supervisor?.stop();
       await Promise.all(recordings);
     },
   };

@@ -1,0 +1,32 @@
+import { listRuntimeChecks, openParts, type Store } from "../context.ts";
+import type { Check } from "../platform/check.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Config, Secrets } from "../platform/config.ts";
+import { databaseChecks } from "./database.ts";
+import { fleetChecks } from "./fleet.ts";
+import { machineChecks } from "./machine.ts";
+import { modelCheck } from "./models.ts";
+import { redisCheck } from "./redis.ts";
+import { stripeChecks } from "./stripe.ts";
+import { telegramChecks } from "./telegram.ts";
+import { vaultCheck } from "./vault.ts";
+
+/** Everything that the doctor looks at. What `openStore` throws is what those of the database say. */
+export async function listChecks(
+  settings: { config: Config; secrets: Secrets },
+  openStore: () => Promise<Store>,
+  clock: Clock,
+): Promise<Check[]> {
+  const parts = openParts(settings);
+  return [
+    ...machineChecks(settings.config),
+    ...databaseChecks(openStore),
+    redisCheck(settings.config),
+    vaultCheck(parts.vault),
+    ...(await listRuntimeChecks(settings.config)),
+    ...fleetChecks(openStore),
+    ...stripeChecks(settings, parts.stripe),
+    ...telegramChecks(settings, parts.botApi, clock),
+    modelCheck(settings),
+  ];
+}

@@ -1,0 +1,27 @@
+import { type Check, ok, warning } from "../platform/check.ts";
+import type { Config } from "../platform/config.ts";
+import { makeDataDir } from "../platform/data-dir.ts";
+
+/** The configuration, which was read by now, and the folder that it names. */
+export function machineChecks(config: Config): Check[] {
+  return [
+    { name: "configuration", run: async () => checkAddresses(config) },
+    {
+      name: "data folder",
+      async run() {
+        await makeDataDir(config.dataDir);
+        return ok(`${config.dataDir} can be written`);
+      },
+    },
+  ];
+}
+
+function checkAddresses({ http, runtime, vault, database, redisUrl }: Config) {
+  const parts = [`runtimes ${runtime.driver}`, `vault ${vault.kind}`, `database ${database.kind}`];
+  const read = [...parts, `redis ${redisUrl === undefined ? "none" : "url"}`].join(", ");
+  if (http.publicUrl !== undefined) return ok(read);
+  return warning(
+    `${read}; nobody outside is told where the public listener is`,
+    "Set OPENCLAW_PUBLIC_URL, e.g. https://bot.example.com",
+  );
+}
