@@ -16,13 +16,16 @@ import { type ActivityReader, QUIET_MS, REST_MS, wakeTenant } from "./hibernatio
 import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
 import { endKeys } from "./rotate-keys.ts";
 import { stopIfSecretDiffers } from "./secret-drift.ts";
+import { forgetTarget, keepTarget, noteTarget, readTarget, type Target } from "./rollout/targets.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
+import { urgencyOf } from "./urgency.ts";
 
 export type OrchestratorContext = TenantsContext & {
   log: Log;
   vault: Vault;
   runtimes: RuntimeDriver;
+  /** As the environment says: of image and models, what counts while no release was made. */
   fleet: FleetSettings;
   retentionDays: number;
   lastActivity: ActivityReader;
@@ -58,10 +61,8 @@ async function convergeTo(ctx: OrchestratorContext, tenant: Tenant, signal: Abor
         ? bringUp(ctx, tenant, signal)
         : hibernate(ctx, tenant, tenant.hibernatedAt, signal);
     case "suspended":
-      await putToSleep(ctx, tenant);
-      return keepCurrent(ctx, tenant, signal);
     case "pending":
-      return putToSleep(ctx, tenant);
+      return putToSleep(ctx, tenant, signal);
     case "deprovisioning":
       return tearDown(ctx, tenant);
     case "deleted":
@@ -76,14 +77,17 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
     const last = await store.findRuntime(ctx.db, tenant.id);
     return giveUp(ctx, tenant, `not healthy before the deadline: ${last?.reason ?? "it was still starting"}`);
   }
-  const spec = computeSpec(tenant, ctx.fleet);
+  const target = await readTarget(ctx.db, tenant.id, ctx.fleet);
+  await beginWith(ctx, tenant, target);
+  const spec = computeSpec(tenant, target.settings);
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
   await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
   await stopIfSecretDiffers(ctx, known);
-  const ensured = await ctx.runtimes.ensure(spec, { signal });
-  const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id) : ensured;
-  const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id);
+  const call = { signal, urgency: urgencyOf(tenant, { lastSeen: known?.state, isMoving: target.isMoving }) };
+  const ensured = await ctx.runtimes.ensure(spec, call);
+  const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id, call) : ensured;
+  const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id, call);
   if (observed.state === "failed") {
     throw new UpstreamError("runtime_failed", `the runtime failed: ${observed.reason ?? "no reason given"}`, {
       service: "runtime",
@@ -91,9 +95,19 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
     });
   }
   await recordObservation(ctx, spec, tenant, observed);
-  if (observed.state === "running" && observed.specHash === spec.hash) return becomeActive(ctx, tenant);
+  if (observed.state === "running" && observed.specHash === spec.hash) {
+    if (target.state !== "good") await noteTarget(ctx.db, tenant.id, target, { state: "good", at: ctx.clock.now() });
+    return becomeActive(ctx, tenant);
+  }
   // Not ready yet, or not replaced yet, is no failure: look again soon, without burning an attempt.
-  await enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
+  await enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS, urgency: call.urgency });
+}
+
+/** A newcomer keeps the release that it begins with, and one that took a release over asleep is to show that it runs. */
+async function beginWith(ctx: OrchestratorContext, tenant: Tenant, target: Target): Promise<void> {
+  const at = ctx.clock.now();
+  if (target.state === undefined) await keepTarget(ctx.db, tenant.id, target, at);
+  if (target.state === "asleep") await noteTarget(ctx.db, tenant.id, target, { state: "waking", at });
 }
 
 async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -108,7 +122,9 @@ async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<v
 async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string): Promise<void> {
   await ctx.db.transaction().execute(async (tx) => {
     const current = await lockTenant(tx, tenant.id);
-    if (current.status === "provisioning") await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "pending", reason });
+    if (current.status !== "provisioning") return;
+    await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "pending", reason });
+    await forgetTarget(tx, tenant.id);
   });
 }
 
@@ -120,32 +136,43 @@ async function hibernate(ctx: OrchestratorContext, tenant: Tenant, since: Date, 
   if (last !== undefined && last >= since) return wakeTenant(ctx, tenant.id);
   const restMs = last === undefined ? 0 : last.getTime() + REST_MS - ctx.clock.now().getTime();
   if (restMs > 0) return enqueueConverge(ctx.db, tenant.id, { delayMs: restMs });
-  await putToSleep(ctx, tenant);
-  await keepCurrent(ctx, tenant, signal);
+  await putToSleep(ctx, tenant, signal);
 }
 
-/** Moves a runtime that sleeps to what it should be at its next wake, without waking it (F39, F40). */
-async function keepCurrent(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+async function putToSleep(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  const target = await readTarget(ctx.db, tenant.id, ctx.fleet);
   const known = await store.findRuntime(ctx.db, tenant.id);
-  const spec = computeSpec(tenant, ctx.fleet);
-  if (known?.state !== "asleep" || known.specHash === spec.hash) return;
-  await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
-  await recordObservation(ctx, spec, tenant, await ctx.runtimes.ensure(spec, { signal }));
+  const hasSettled = known === undefined || (await settleAsleep(ctx, tenant, { target, known, signal }));
+  // Not replaced yet is no failure: look again soon.
+  if (!hasSettled) return enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
+  if (target.state === "set" || target.state === "waking")
+    await noteTarget(ctx.db, tenant.id, target, { state: "asleep", at: ctx.clock.now() });
 }
 
-async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
-  const known = await store.findRuntime(ctx.db, tenant.id);
-  if (known === undefined) return;
-  const observed = await ctx.runtimes.sleep(tenant.id);
-  await store.putRuntime(ctx.db, {
-    ...known,
-    state: observed.state,
-    address: observed.address ?? null,
-    reason: observed.reason ?? null,
-    attempts: 0,
-    observedAt: ctx.clock.now(),
-  });
-  if (tenant.hibernatedAt === null) await store.noteAsleep(ctx.db, tenant.id, ctx.clock.now());
+/**
+ * Puts the runtime to sleep and has it take over what it is to be, without waking it (F39, F40).
+ * @returns whether it has; one that is gone takes it when it is made anew.
+ */
+async function settleAsleep(
+  ctx: OrchestratorContext,
+  tenant: Tenant,
+  { target, known, signal }: { target: Target; known: store.RuntimeRow; signal: AbortSignal },
+): Promise<boolean> {
+  const call = { signal, urgency: urgencyOf(tenant, { lastSeen: known.state, isMoving: target.isMoving }) };
+  const stopped = await ctx.runtimes.sleep(tenant.id, call);
+  const { state, address } = stopped;
+  const now = ctx.clock.now();
+  // Whether attempts were in vain is said once it has all that it should.
+  await store.putRuntime(ctx.db, { ...known, state, address: address ?? null, observedAt: now });
+  if (tenant.hibernatedAt === null) await store.noteAsleep(ctx.db, tenant.id, now);
+  const spec = computeSpec(tenant, target.settings);
+  // Nobody pays for a pending tenant's runtime: it stays what it is.
+  const isBehind = tenant.status !== "pending" && state === "asleep" && stopped.specHash !== spec.hash;
+  if (isBehind) await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration);
+  const observed = isBehind ? await ctx.runtimes.ensure(spec, call) : stopped;
+  await recordObservation(ctx, spec, tenant, observed);
+  if (tenant.status === "pending" || observed.state === "absent") return true;
+  return observed.state === "asleep" && observed.specHash === spec.hash;
 }
 
 async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
@@ -162,6 +189,7 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
     const current = await lockTenant(tx, tenant.id);
     if (current.status !== "deprovisioning") return;
     await store.deleteRuntime(tx, tenant.id);
+    await forgetTarget(tx, tenant.id);
     await endKeys(tx, current);
     const inside = { ...ctx, db: tx };
     const reason = "runtime and keys are gone, verified by reading back";

@@ -40,7 +40,7 @@ export async function sleepTenant(ctx: TenantsContext, tenantId: TenantId, reaso
 export async function wakeTenant({ db }: Pick<TenantsContext, "db">, tenantId: TenantId): Promise<void> {
   await db.transaction().execute(async (tx) => {
     const woken = await store.endHibernation(tx, tenantId);
-    await enqueueConverge(tx, tenantId, { keepsTime: !woken });
+    await enqueueConverge(tx, tenantId, { keepsTime: !woken, urgency: "wake" });
   });
 }
 

@@ -2,6 +2,7 @@ import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { enqueueConverge, listTenants } from "../tenants/tenants.ts";
 import type { OrchestratorContext } from "./converge.ts";
+import { readTargets, type Target } from "./rollout/targets.ts";
 import { computeSpec } from "./spec.ts";
 import * as store from "./store.ts";
 
@@ -22,6 +23,31 @@ export {
 } from "./rotate-keys.ts";
 export { CREDENTIAL_CACHE_MS, describePhase } from "./rotation.ts";
 export { describeTrouble, noteSecretRefused, noteSecretTaken } from "./secret-drift.ts";
+export { advanceRollout, sweepRollouts } from "./rollout/advance.ts";
+export { type CohortSize, DEFAULT_COHORTS, parseCohorts } from "./rollout/cohorts.ts";
+export {
+  type FleetContext,
+  type SettingsInForce,
+  noteEnvironment,
+  readSettingsInForce,
+  setSettings,
+} from "./rollout/settings.ts";
+export type { RolloutTenantState } from "./rollout/judge.ts";
+export { isSettled, readProgress, type RolloutProgress } from "./rollout/progress.ts";
+export { describeContent, type Release, type ReleaseChange, type ReleaseContent } from "./rollout/release.ts";
+export {
+  abortRollout,
+  pauseRollout,
+  previewRollback,
+  previewRollout,
+  resumeRollout,
+  type RollbackWish,
+  type RolloutPreview,
+  type RolloutWish,
+  startRollback,
+  startRollout,
+} from "./rollout/rollouts.ts";
+export { readModelsInUse } from "./rollout/targets.ts";
 export type { FleetSettings } from "./spec.ts";
 export {
   type Credential,
@@ -52,10 +78,13 @@ export async function findCredentials(
  */
 export async function sweepRuntimes(ctx: OrchestratorContext): Promise<number> {
   const observed = new Map((await ctx.runtimes.list()).map((runtime) => [runtime.tenantId, runtime]));
+  const tenants = await listTenants(ctx.db);
+  const ids = tenants.map(({ id }) => id);
+  const targets = await readTargets(ctx.db, ids, ctx.fleet);
   let differing = 0;
-  for (const tenant of await listTenants(ctx.db)) {
-    const runtime = observed.get(tenant.id);
-    if (follows(ctx, tenant, runtime)) continue;
+  for (const tenant of tenants) {
+    const target = targets.get(tenant.id);
+    if (target === undefined || follows(tenant, target, observed.get(tenant.id))) continue;
     differing += 1;
     // A job that waits out its backoff is not hurried.
     await enqueueConverge(ctx.db, tenant.id, { keepsTime: true });
@@ -66,14 +95,15 @@ export async function sweepRuntimes(ctx: OrchestratorContext): Promise<number> {
 type TenantRow = Awaited<ReturnType<typeof listTenants>>[number];
 type Observed = Awaited<ReturnType<OrchestratorContext["runtimes"]["list"]>>[number];
 
-function follows(ctx: OrchestratorContext, tenant: TenantRow, runtime: Observed | undefined): boolean {
+function follows(tenant: TenantRow, { settings }: Target, runtime: Observed | undefined): boolean {
+  const isCurrent = runtime?.specHash === computeSpec(tenant, settings).hash;
   switch (tenant.status) {
     case "pending":
-    case "suspended":
       return runtime === undefined || runtime.state === "asleep" || runtime.state === "absent";
+    case "suspended":
+      return runtime === undefined || runtime.state === "absent" || (runtime.state === "asleep" && isCurrent);
     case "active":
-      if (tenant.hibernatedAt !== null) return runtime?.state === "asleep";
-      return runtime?.state === "running" && runtime.specHash === computeSpec(tenant, ctx.fleet).hash;
+      return runtime?.state === (tenant.hibernatedAt === null ? "running" : "asleep") && isCurrent;
     case "provisioning":
     case "deprovisioning":
       return false;

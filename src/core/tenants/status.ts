@@ -1,9 +1,10 @@
+import type { Urgency } from "../adapters/runtime/runtime-driver.ts";
 import { type Actor, writeAudit } from "../platform/audit.ts";
 import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { ConflictError, NotFoundError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { enqueueJob } from "../platform/jobs.ts";
+import { enqueueJobs } from "../platform/jobs.ts";
 import * as store from "./store.ts";
 import type { Tenant } from "./store.ts";
 import { canTransition, nextStatuses, type TenantStatus } from "./transitions.ts";
@@ -12,6 +13,8 @@ export type TenantsContext = { db: Db; clock: Clock; actor: Actor };
 
 const DAY_MS = 86_400_000;
 const PROVISIONING_DEADLINE_MS = 30 * 60_000;
+/** Of jobs: what a subscriber waits for comes before what nobody sees. */
+const PRIORITIES: Record<Urgency, number> = { wake: -20, provision: -10, repair: 0, sweep: 10, rollout: 20 };
 
 export type StatusChange =
   | { to: "pending" | "provisioning" | "active" | "deprovisioning"; reason: string }
@@ -66,16 +69,28 @@ export async function lockTenant(db: Db, tenantId: TenantId): Promise<Tenant> {
   return tenant;
 }
 
-/** Has the runtime made what the tenant's status says: at most one job waits per tenant, at most one runs. */
+/**
+ * Has the runtime made what the tenant's status says: at most one job waits per tenant, at most one runs. A repair unless told
+ * otherwise; one that waits stays as urgent as it was.
+ */
 export async function enqueueConverge(
   db: Db,
   tenantId: TenantId,
-  when: { delayMs?: number; keepsTime?: boolean } = {},
+  when: { delayMs?: number; keepsTime?: boolean; urgency?: Urgency } = {},
 ): Promise<void> {
-  await enqueueJob(
-    db,
-    "tenant.converge",
-    { tenantId },
-    { queue: `tenant:${tenantId}`, key: `converge:${tenantId}`, ...when },
-  );
+  await enqueueConvergeAll(db, [tenantId], when);
+}
+
+/** The same for many, in one statement. */
+export async function enqueueConvergeAll(
+  db: Db,
+  tenantIds: readonly TenantId[],
+  { urgency = "repair", ...when }: { delayMs?: number; keepsTime?: boolean; urgency?: Urgency } = {},
+): Promise<void> {
+  const jobs = tenantIds.map((tenantId) => ({
+    payload: { tenantId },
+    queue: `tenant:${tenantId}`,
+    key: `converge:${tenantId}`,
+  }));
+  await enqueueJobs(db, "tenant.converge", jobs, { ...when, priority: PRIORITIES[urgency] });
 }
