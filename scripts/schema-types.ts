@@ -6,15 +6,19 @@ import { errorMessage } from "../src/core/platform/errors.ts";
 import { packageRoot } from "../src/core/platform/package-root.ts";
 import { withTestCluster } from "./test-cluster.ts";
 
-/** Branded ids, by `table.column`; a column named `tenant_id` or `stamp_id` is recognised by itself. */
+/** Branded ids, by `table.column`; columns with certain names are recognised by themselves. */
 const BRANDED_COLUMNS: Record<string, string> = {
   "tenants.id": "TenantId",
   "stamps.id": "StampId",
   "daemons.id": "DaemonId",
   "router_shards.owner": "DaemonId",
   "usage_reservations.daemon_id": "DaemonId",
+  "fleet_releases.id": "ReleaseId",
+  "rollouts.id": "RolloutId",
 };
-const BRANDED_NAMES: Record<string, string> = { tenant_id: "TenantId", stamp_id: "StampId" };
+const BRANDED_NAMES: Record<string, string> = { tenant_id: "TenantId", stamp_id: "StampId", rollout_id: "RolloutId" };
+const ID_TYPES = ["TenantId", "StampId", "DaemonId", "ReleaseId", "RolloutId"];
+const RELEASE_COLUMN = /(^|_)release_id$/;
 
 /** What the parsers in db.ts make of a type. JSON is written as text that the caller has stringified. */
 const TYPE_MAPPING = { int8: "number", timestamptz: "Date", jsonb: "ColumnType<unknown, string, string>" };
@@ -34,7 +38,10 @@ const COLUMNS_SQL = `
 
 /** The type of a column that plain introspection gets too wide: a branded id, or the words that its CHECK allows. */
 function columnType(column: Column) {
-  const branded = BRANDED_COLUMNS[column.path] ?? BRANDED_NAMES[column.name];
+  const branded =
+    BRANDED_COLUMNS[column.path] ??
+    BRANDED_NAMES[column.name] ??
+    (RELEASE_COLUMN.test(column.name) ? "ReleaseId" : undefined);
   const words = [...(column.check?.matchAll(/'([^']+)'::text/g) ?? [])].map(([, word = ""]) => new LiteralNode(word));
   if (branded === undefined && words.length === 0) return undefined;
   const type = branded === undefined ? new UnionExpressionNode(words) : new IdentifierNode(branded);
@@ -66,7 +73,7 @@ async function generateTypes(url: string, verify: boolean): Promise<void> {
     excludePattern: "public.schema_migrations",
     outFile: path.join(packageRoot(), "src/core/platform/schema.ts"),
     typeMapping: TYPE_MAPPING,
-    customImports: { TenantId: "./ids.ts", StampId: "./ids.ts", DaemonId: "./ids.ts" },
+    customImports: Object.fromEntries(ID_TYPES.map((name) => [name, "./ids.ts"])),
     overrides: { columns: await readOverrides(url) },
     logLevel: "error",
     verify,

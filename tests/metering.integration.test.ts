@@ -34,7 +34,7 @@ function openMeter() {
     log: createLog("error", { write: () => true }),
     daemonId: randomUUID() as DaemonId,
     prices: createPriceTable(),
-    modelsByTier: { basic: [MODEL], plus: [MODEL] },
+    readModels: async () => ({ basic: [MODEL], plus: [MODEL] }),
   });
 }
 

@@ -140,6 +140,33 @@ export const COMMANDS: Group = {
         drift: { description: "what differs from what should be", load: () => import("./fleet/drift.ts") },
         reconcile: { description: "have what differs mended now", load: () => import("./fleet/reconcile.ts") },
         reap: { description: "remove runtimes that have no tenant", load: () => import("./fleet/reap.ts") },
+        settings: {
+          description: "image and models of new tenants",
+          commands: {
+            show: {
+              description: "show what is in force, and all releases",
+              load: () => import("./fleet/settings/show.ts"),
+            },
+            set: { description: "name what new tenants get", load: () => import("./fleet/settings/set.ts") },
+          },
+        },
+        rollout: {
+          description: "give tenants another release, step by step",
+          commands: {
+            start: { description: "begin one", load: () => import("./fleet/rollout/start.ts") },
+            status: { description: "how it goes", load: () => import("./fleet/rollout/status.ts") },
+            pause: { description: "begin with nobody more", load: () => import("./fleet/rollout/pause.ts") },
+            resume: {
+              description: "go on after a pause, or after it was halted",
+              load: () => import("./fleet/rollout/resume.ts"),
+            },
+            abort: { description: "end it where it stands", load: () => import("./fleet/rollout/abort.ts") },
+          },
+        },
+        rollback: {
+          description: "give everybody the release before the current one",
+          load: () => import("./fleet/rollback.ts"),
+        },
       },
     },
     version: { description: "print the version and build", load: () => import("./version.ts") },

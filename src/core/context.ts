@@ -134,7 +134,7 @@ export async function openFleet(store: Store): Promise<Store & Pick<Context, "va
 export function openParts({ config, secrets }: Pick<Store, "config" | "secrets">) {
   const { telegramBotToken: token, stripeSecretKey: secretKey } = secrets;
   return {
-    vault: openVault(config, secrets),
+    vault: openFirstVault(config, secrets),
     botApi: token === undefined ? undefined : () => createClient(config, token),
     stripe: secretKey === undefined ? undefined : () => openStripeApi(config, secretKey, LOOK),
   };
@@ -152,18 +152,23 @@ export function runtimesFolder(config: Config): string {
   return path.join(config.dataDir, "runtimes");
 }
 
+function openFirstVault(config: Config, secrets: Secrets): Vault {
+  if (config.vault.kind === "azure") return createAzureVault({ url: config.vault.url, credential: openCredential });
+  return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
+}
+
+/** With further stamps, a tenant's secrets lie in the vault of its own. */
 async function openVault({ config, secrets, db }: Store): Promise<Vault> {
-  if (config.vault.kind === "file")
-    return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
-  const own = createAzureVault({ url: config.vault.url, credential: openCredential });
-  if (config.runtime.driver !== "azure" || config.runtime.azure.stampsFile === undefined) return own;
-  const [first, ...others] = await readStamps(config.runtime.azure);
-  if (first === undefined) return own;
-  const further = others.map(({ id, vaultUrl }): [StampId, Vault] => [
+  const first = openFirstVault(config, secrets);
+  if (config.runtime.driver !== "azure" || config.vault.kind !== "azure") return first;
+  const { azure } = config.runtime;
+  const stamps = await readStamps(azure);
+  if (stamps.length === 1) return first;
+  const vaults = stamps.map(({ id, vaultUrl }): [StampId, Vault] => [
     id,
-    createAzureVault({ url: vaultUrl, credential: openCredential }),
+    id === azure.stamp.id ? first : createAzureVault({ url: vaultUrl, credential: openCredential }),
   ]);
-  return createStampVault(new Map([[first.id, own], ...further]), (tenantId) => findStampOf(db, tenantId));
+  return createStampVault(new Map(vaults), (tenantId) => findStampOf(db, tenantId));
 }
 
 /** As whoever the environment says: a managed identity, a workload's, or the operator who is logged in. */

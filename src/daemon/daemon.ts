@@ -14,6 +14,7 @@ import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/da
 import { createPool } from "../core/platform/db.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
 import type { Log } from "../core/platform/log.ts";
+import { noteEnvironment } from "../core/orchestrator/orchestrator.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { pause, repeat } from "../core/platform/pause.ts";
@@ -197,6 +198,7 @@ function openAcceptor(daemon: Daemon): Acceptor | undefined {
 
 async function startWorker(daemon: Daemon): Promise<void> {
   const { id, ctx, metrics, parts } = daemon;
+  await compareEnvironment(ctx);
   const { tenancy, router } = ctx.config;
   const readFleet = () => readFleetSettings(ctx);
   const { priceBasic: basic, pricePlus: plus } = ctx.config.stripe;
@@ -220,6 +222,17 @@ async function startWorker(daemon: Daemon): Promise<void> {
   // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
   await beat(daemon);
   ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
+}
+
+/** What the environment says of runtimes counts until an operator says something; from then on a daemon that was told otherwise says so. */
+async function compareEnvironment(ctx: Context): Promise<void> {
+  const { image, modelsByTier, isNamed } = ctx.config.runtime;
+  const inForce = await noteEnvironment({ ...ctx, environment: { image, modelsByTier } });
+  if (inForce === undefined || !isNamed) return;
+  ctx.log.warn(
+    { image, modelsByTier, inForce: { release: inForce.id, image: inForce.image, modelsByTier: inForce.modelsByTier } },
+    "OPENCLAW_RUNTIME_IMAGE or OPENCLAW_MODEL_* name something else than the release that counts; see: openclaw fleet settings show",
+  );
 }
 
 /** A pool apart, so that what uses it can't be starved by the rest. */

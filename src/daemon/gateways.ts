@@ -3,8 +3,9 @@ import type pg from "pg";
 import { createMeter, type Meter, readPriceTable } from "../core/billing/billing.ts";
 import type { Context } from "../core/context.ts";
 import type { CallLog } from "../core/router/activity.ts";
+import { createDb } from "../core/platform/db.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
-import { findCredentials } from "../core/orchestrator/orchestrator.ts";
+import { findCredentials, readModelsInUse } from "../core/orchestrator/orchestrator.ts";
 import {
   type BotApiGateway,
   closeChat,
@@ -50,7 +51,9 @@ export function openBotApiGateway(ctx: Context, auth: RuntimeAuth, calls: CallLo
 export async function openMeter(ctx: Context, pool: pg.Pool, daemonId: DaemonId): Promise<Meter> {
   const { modelsByTier } = ctx.config.runtime;
   const prices = await readPriceTable(ctx.config.models.pricesFile);
-  const meter = createMeter({ ...ctx, pool, daemonId, prices, modelsByTier });
+  const db = createDb(pool);
+  const readModels = onceAWhile(ctx, () => readModelsInUse(db, modelsByTier));
+  const meter = createMeter({ ...ctx, pool, daemonId, prices, readModels });
   const unpriced = Object.values(modelsByTier)
     .flat()
     .filter((model) => meter.findPrice(model) === undefined);
@@ -59,6 +62,19 @@ export async function openMeter(ctx: Context, pool: pg.Pool, daemonId: DaemonId)
     ctx.log.error({ models }, "models without a price are refused; give them one in OPENCLAW_PRICES_FILE");
   }
   return meter;
+}
+
+/** Long enough that calls don't ask for it, and shorter than a runtime takes to come up with another release. */
+const MODELS_KEPT_MS = 1_000;
+
+/** Reads again only when what was read last is old; what fails is tried again by the next caller. */
+function onceAWhile<Result>({ clock }: Context, read: () => Promise<Result>): () => Promise<Result> {
+  let kept: { value: Result; until: number } | undefined;
+  return async () => {
+    const now = clock.now().getTime();
+    if (kept === undefined || kept.until <= now) kept = { value: await read(), until: now + MODELS_KEPT_MS };
+    return kept.value;
+  };
 }
 
 /** Models for runtimes. */

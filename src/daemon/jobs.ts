@@ -13,12 +13,14 @@ import {
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import {
   advanceRotation,
+  advanceRollout,
   convergeTenant,
   pruneSteps,
   purgeTenant,
   sweepIdle,
   sweepPurges,
   sweepRotations,
+  sweepRollouts,
   sweepRuntimes,
 } from "../core/orchestrator/orchestrator.ts";
 import { forgetSilentDaemons, unlockLostJobs } from "../core/platform/daemons.ts";
@@ -59,6 +61,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       convergeTenant({ ...ctx, fleet: await ctx.readFleet() }, tenantId, signal),
     "tenant.rotate-keys": ({ tenantId }, signal) => advanceRotation(ctx, tenantId, signal),
     "tenant.purge": ({ tenantId }) => purgeTenant({ ...ctx, forget }, tenantId),
+    "rollout.advance": ({ rolloutId }) => advanceRollout(ctx, rolloutId),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
         { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },
@@ -75,6 +78,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
     "sweep.runtimes": async (_payload, signal) =>
       sweepRuntimes({ ...ctx, fleet: await ctx.readFleet(), observe: metrics.fleet.swept }, signal),
     "sweep.rotations": () => sweepRotations(ctx),
+    "sweep.rollouts": () => sweepRollouts(ctx),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
       await pruneKnownIds(ctx, signal);
@@ -106,6 +110,7 @@ const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.idle": "* * * * *",
   "sweep.runtimes": "* * * * *",
   "sweep.rotations": "* * * * *",
+  "sweep.rollouts": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };
 

@@ -5,6 +5,7 @@ import type { Db } from "../platform/db.ts";
 import { listTenants, type Tenant } from "../tenants/tenants.ts";
 import { findOrphans, type Orphan } from "./orphans.ts";
 import { goalOf, type Plan, planTenant } from "./plan.ts";
+import { readTargets } from "./rollout/targets.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
 
@@ -35,13 +36,18 @@ export async function compareFleet(
   // After the runtimes: there is none whose tenant is not there yet.
   const all = await listTenants(ctx.db);
   const known = new Map((await store.listRuntimes(ctx.db)).map((row) => [row.tenantId, row]));
+  const targets = await readTargets(
+    ctx.db,
+    all.map(({ id }) => id),
+    ctx.fleet,
+  );
   const observed = new Map(listed.map((runtime) => [runtime.tenantId, runtime]));
   const tenants = all.map((tenant) => {
     const seen = { tenant, known: known.get(tenant.id), observed: observed.get(tenant.id) };
     // Whoever sleeps is given what is missing when it wakes.
     const isAwake = goalOf(tenant) === "awake";
     const missingSecrets = isAwake && secrets !== undefined ? missingSecretsOf(tenant, secrets) : [];
-    const spec = computeSpec(tenant, ctx.fleet);
+    const spec = computeSpec(tenant, targets.get(tenant.id)?.settings ?? ctx.fleet);
     const plan = planTenant({ ...seen, spec, driver: ctx.runtimes.name, missingSecrets, now: ctx.clock.now() });
     return { ...seen, plan: tenant.statusChangedAt > begunAt ? { ...plan, drift: [] } : plan };
   });

@@ -1,10 +1,4 @@
-import type {
-  DriverCall,
-  ObservedRuntime,
-  RuntimeDriver,
-  RuntimeSpec,
-  Urgency,
-} from "../adapters/runtime/runtime-driver.ts";
+import type { DriverCall, ObservedRuntime, RuntimeDriver, RuntimeSpec } from "../adapters/runtime/runtime-driver.ts";
 import type { Vault } from "../adapters/vault/vault.ts";
 import type { Db } from "../platform/db.ts";
 import { assertNever, DeferredError, errorMessage, UpstreamError } from "../platform/errors.ts";
@@ -23,13 +17,16 @@ import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
 import { goalOf, isExpectedBack, isInForce } from "./plan.ts";
 import { endKeys } from "./rotate-keys.ts";
 import { stopIfSecretDiffers } from "./secret-drift.ts";
+import { forgetTarget, keepTarget, noteTarget, readTarget, type Target } from "./rollout/targets.ts";
 import { computeSpec, type FleetSettings } from "./spec.ts";
 import * as store from "./store.ts";
+import { urgencyOf } from "./urgency.ts";
 
 export type OrchestratorContext = TenantsContext & {
   log: Log;
   vault: Vault;
   runtimes: RuntimeDriver;
+  /** As the environment says: of image and models, what counts while no release was made. */
   fleet: FleetSettings;
   retentionDays: number;
   lastActivity: ActivityReader;
@@ -79,8 +76,10 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (tenant.provisioningDeadline !== null && tenant.provisioningDeadline <= ctx.clock.now())
     return giveUp(ctx, tenant, `not healthy before the deadline: ${known?.reason ?? "it was still starting"}`);
-  const spec = computeSpec(tenant, ctx.fleet);
-  const call = { signal, urgency: urgencyOf(tenant, known) };
+  const target = await readTarget(ctx.db, tenant.id, ctx.fleet);
+  await beginWith(ctx, tenant, target);
+  const spec = computeSpec(tenant, target.settings);
+  const call = { signal, urgency: urgencyOf(tenant, { lastSeen: known?.state, isMoving: target.isMoving }) };
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
   await stopIfSecretDiffers(ctx, known);
   const ensured = await ensureRuntime(ctx, tenant, spec, call);
@@ -93,9 +92,19 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
     });
   }
   await recordObservation(ctx, spec, tenant, observed);
-  if (observed.state === "running" && isInForce(spec, observed)) return becomeActive(ctx, tenant);
+  if (observed.state === "running" && isInForce(spec, observed)) {
+    if (target.state !== "good") await noteTarget(ctx.db, tenant.id, target, { state: "good", at: ctx.clock.now() });
+    return becomeActive(ctx, tenant);
+  }
   // Not ready yet, or not replaced yet, is no failure: look again soon, without burning an attempt.
   await enqueueConverge(ctx.db, tenant.id, { delayMs: pollMs(known, ctx.clock.now()), urgency: call.urgency });
+}
+
+/** A newcomer keeps the release that it begins with, and one that took a release over asleep is to show that it runs. */
+async function beginWith(ctx: OrchestratorContext, tenant: Tenant, target: Target): Promise<void> {
+  const at = ctx.clock.now();
+  if (target.state === undefined) await keepTarget(ctx.db, tenant.id, target, at);
+  if (target.state === "asleep") await noteTarget(ctx.db, tenant.id, target, { state: "waking", at });
 }
 
 /** Often at first, then seldom: what takes minutes to boot must not keep others' jobs waiting. */
@@ -131,7 +140,9 @@ async function becomeActive(ctx: OrchestratorContext, tenant: Tenant): Promise<v
 async function giveUp(ctx: OrchestratorContext, tenant: Tenant, reason: string): Promise<void> {
   await ctx.db.transaction().execute(async (tx) => {
     const current = await lockTenant(tx, tenant.id);
-    if (current.status === "provisioning") await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "pending", reason });
+    if (current.status !== "provisioning") return;
+    await changeStatus({ ...ctx, db: tx }, tenant.id, { to: "pending", reason });
+    await forgetTarget(tx, tenant.id);
   });
 }
 
@@ -150,7 +161,10 @@ async function hibernate(ctx: OrchestratorContext, tenant: Tenant, signal: Abort
 /** Stops a runtime that may not run; one that is expected back is kept current meanwhile. */
 async function stop(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
   const observed = await putToSleep(ctx, tenant);
-  if (isExpectedBack(tenant) && observed?.state === "asleep") await keepCurrent(ctx, tenant, observed, signal);
+  if (!isExpectedBack(tenant)) return;
+  if (observed?.state === "asleep") return keepCurrent(ctx, tenant, observed, signal);
+  // One that is gone takes its release over when it is made anew.
+  await noteTakenOver(ctx, tenant, await readTarget(ctx.db, tenant.id, ctx.fleet));
 }
 
 /** Makes a runtime that sleeps what it should be when it wakes (F39, F40). */
@@ -160,15 +174,26 @@ async function keepCurrent(
   observed: ObservedRuntime | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const spec = computeSpec(tenant, ctx.fleet);
+  const target = await readTarget(ctx.db, tenant.id, ctx.fleet);
+  const spec = computeSpec(tenant, target.settings);
   const known = await store.findRuntime(ctx.db, tenant.id);
   // On record as well: it may have been cut off in between.
   const isCurrent = known?.specHash === spec.hash && isInForce(spec, observed);
-  if (isCurrent && observed?.drift.length === 0) return;
-  const ensured = await ensureRuntime(ctx, tenant, spec, { signal });
-  // One that had gone was made awake.
-  const asleep = ensured.state === "asleep" ? ensured : await ctx.runtimes.sleep(tenant.id, { signal });
-  await recordObservation(ctx, spec, tenant, asleep);
+  if (!isCurrent || observed?.drift.length !== 0) {
+    const call = { signal, urgency: urgencyOf(tenant, { lastSeen: known?.state, isMoving: target.isMoving }) };
+    const ensured = await ensureRuntime(ctx, tenant, spec, call);
+    // One that had gone was made awake.
+    const asleep = ensured.state === "asleep" ? ensured : await ctx.runtimes.sleep(tenant.id, call);
+    await recordObservation(ctx, spec, tenant, asleep);
+    // Not replaced yet is no failure: look again soon.
+    if (!isInForce(spec, asleep)) return enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
+  }
+  await noteTakenOver(ctx, tenant, target);
+}
+
+async function noteTakenOver(ctx: OrchestratorContext, tenant: Tenant, target: Target): Promise<void> {
+  if (target.state === "set" || target.state === "waking")
+    await noteTarget(ctx.db, tenant.id, target, { state: "asleep", at: ctx.clock.now() });
 }
 
 async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<ObservedRuntime | undefined> {
@@ -201,6 +226,7 @@ async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void>
     const current = await lockTenant(tx, tenant.id);
     if (current.status !== "deprovisioning") return;
     await store.deleteRuntime(tx, tenant.id);
+    await forgetTarget(tx, tenant.id);
     await endKeys(tx, current);
     const inside = { ...ctx, db: tx };
     const reason = "runtime and keys are gone, verified by reading back";
@@ -222,14 +248,11 @@ async function lookAgain(ctx: OrchestratorContext, tenant: Tenant, { message, af
   // Not after a deadline: whoever waits for it is told then (F51).
   const leftMs = (tenant.provisioningDeadline?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
   const delayMs = Math.max(0, Math.min(afterMs, leftMs));
-  await enqueueConverge(ctx.db, tenant.id, { delayMs, urgency: urgencyOf(tenant, known) });
-}
-
-/** What the tenant's wish for a runtime is to others': a subscriber who waits for one that sleeps or starts goes first. */
-function urgencyOf({ status }: Tenant, known: Pick<store.RuntimeRow, "state"> | undefined): Urgency {
-  if (status === "provisioning") return "provision";
-  const isWaitedFor = known?.state === "asleep" || known?.state === "starting";
-  return status === "active" && isWaitedFor ? "wake" : "repair";
+  const { isMoving } = await readTarget(ctx.db, tenant.id, ctx.fleet);
+  await enqueueConverge(ctx.db, tenant.id, {
+    delayMs,
+    urgency: urgencyOf(tenant, { lastSeen: known?.state, isMoving }),
+  });
 }
 
 async function retryAfterFailure(ctx: OrchestratorContext, tenant: Tenant, error: unknown): Promise<void> {

@@ -28,6 +28,31 @@ export { type Convergence, readConvergence, reconcileTenants } from "./reconcile
 export { type SweepResult, sweepRuntimes } from "./sweep.ts";
 export { readSweeps, type SweepState } from "./sweep-store.ts";
 export { readFleetSettings } from "./fleet-settings.ts";
+export { advanceRollout, sweepRollouts } from "./rollout/advance.ts";
+export { type CohortSize, DEFAULT_COHORTS, parseCohorts } from "./rollout/cohorts.ts";
+export {
+  type FleetContext,
+  type SettingsInForce,
+  noteEnvironment,
+  readSettingsInForce,
+  setSettings,
+} from "./rollout/settings.ts";
+export type { RolloutTenantState } from "./rollout/judge.ts";
+export { isSettled, readProgress, type RolloutProgress } from "./rollout/progress.ts";
+export { describeContent, type Release, type ReleaseChange, type ReleaseContent } from "./rollout/release.ts";
+export {
+  abortRollout,
+  pauseRollout,
+  previewRollback,
+  previewRollout,
+  resumeRollout,
+  type RollbackWish,
+  type RolloutPreview,
+  type RolloutWish,
+  startRollback,
+  startRollout,
+} from "./rollout/rollouts.ts";
+export { readModelsInUse } from "./rollout/targets.ts";
 export type { FleetSettings } from "./spec.ts";
 export {
   type Credential,

@@ -17,16 +17,24 @@ export type AuditEntry = {
 
 /** Adds one line to the audit log, in the transaction of the change that it records. */
 export async function writeAudit(db: Db, entry: AuditEntry): Promise<void> {
+  await writeAuditEntries(db, [entry]);
+}
+
+/** Adds a line for each, in their order, likewise. */
+export async function writeAuditEntries(db: Db, entries: readonly AuditEntry[]): Promise<void> {
+  if (entries.length === 0) return;
   await db
     .insertInto("auditLog")
-    .values({
-      at: entry.at,
-      actor: entry.actor.name,
-      action: entry.action,
-      tenantId: entry.tenantId ?? null,
-      reason: entry.reason ?? null,
-      requestId: entry.actor.requestId ?? null,
-      detail: JSON.stringify(entry.detail ?? {}),
-    })
+    .values(
+      entries.map((entry) => ({
+        at: entry.at,
+        actor: entry.actor.name,
+        action: entry.action,
+        tenantId: entry.tenantId ?? null,
+        reason: entry.reason ?? null,
+        requestId: entry.actor.requestId ?? null,
+        detail: JSON.stringify(entry.detail ?? {}),
+      })),
+    )
     .execute();
 }

@@ -54,6 +54,8 @@ export type Config = Readonly<{
   runtime: {
     image: string;
     modelsByTier: { basic: readonly string[]; plus: readonly string[] };
+    /** Whether anybody said so; otherwise both are what this version comes with. */
+    isNamed: boolean;
   } & (
     | {
         driver: "local";
@@ -148,6 +150,9 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
         basic: read.list("OPENCLAW_MODEL_BASIC", ["claude-haiku-4-5"]),
         plus: read.list("OPENCLAW_MODEL_PLUS", ["claude-sonnet-4-5", "claude-haiku-4-5"]),
       },
+      isNamed: ["OPENCLAW_RUNTIME_IMAGE", "OPENCLAW_MODEL_BASIC", "OPENCLAW_MODEL_PLUS"].some(
+        (name) => read.text(name) !== undefined,
+      ),
       ...(driver === "azure"
         ? { driver, azure: read.azure(folder) }
         : { driver, binary: binary === undefined ? undefined : path.resolve(folder, binary) }),

@@ -5,6 +5,8 @@ export type Branded<Base, Name extends string> = Base & { readonly [brand]: Name
 export type TenantId = Branded<string, "TenantId">;
 export type StampId = Branded<string, "StampId">;
 export type DaemonId = Branded<string, "DaemonId">;
+export type ReleaseId = Branded<number, "ReleaseId">;
+export type RolloutId = Branded<number, "RolloutId">;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 

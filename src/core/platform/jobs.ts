@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { Db } from "./db.ts";
-import type { TenantId } from "./ids.ts";
+import type { RolloutId, TenantId } from "./ids.ts";
 
 /** Every kind of background work with what it is given. A job must be safe to run again: crashes repeat it. */
 export type JobPayloads = {
@@ -10,6 +10,8 @@ export type JobPayloads = {
   "tenant.rotate-keys": { tenantId: TenantId };
   /** Remove for good what is left of a deleted tenant. */
   "tenant.purge": { tenantId: TenantId };
+  /** Take a rollout as far as it can go at the moment. */
+  "rollout.advance": { rolloutId: RolloutId };
   /** Apply pending Stripe events. */
   "stripe.project": Record<string, never>;
   /** Re-judge tenants whose entitlement may have ended by the passing of time. */
@@ -26,6 +28,8 @@ export type JobPayloads = {
   "sweep.runtimes": Record<string, never>;
   /** See to it that every rotation of keys goes on. */
   "sweep.rotations": Record<string, never>;
+  /** Go on with rollouts that nobody is at, and look how sleepers that were moved wake. */
+  "sweep.rollouts": Record<string, never>;
   /** Forget what is past its keeping time. */
   "sweep.retention": Record<string, never>;
 };
@@ -52,17 +56,32 @@ export async function enqueueJob<Name extends JobName>(
   payload: JobPayloads[Name],
   options: EnqueueOptions = {},
 ): Promise<void> {
-  const { key = null, priority = 0 } = options;
+  const { queue, key, ...rest } = options;
+  await enqueueJobs(db, name, [{ payload, queue, key }], rest);
+}
+
+/** Enqueues many of one kind in one statement, likewise. */
+export async function enqueueJobs<Name extends JobName>(
+  db: Db,
+  name: Name,
+  jobs: readonly { payload: JobPayloads[Name]; queue: string | undefined; key: string | undefined }[],
+  options: Omit<EnqueueOptions, "queue" | "key"> = {},
+): Promise<void> {
+  if (jobs.length === 0) return;
   // By itself, add_job gives a waiting job the priority of whoever asked last.
-  const waiting = sql`SELECT priority FROM graphile_worker.jobs WHERE key = ${key}::text AND locked_at IS NULL`;
   await sql`SELECT graphile_worker.add_job(
     ${name}::text,
-    payload => ${JSON.stringify(payload)}::json,
-    queue_name => ${options.queue ?? null}::text,
+    payload => job.payload,
+    queue_name => job.queue,
     run_at => now() + ${options.delayMs ?? 0} * interval '1 millisecond',
-    priority => least(${priority}::integer, (${waiting})),
+    priority => least(${options.priority ?? 0}::integer, (
+      SELECT priority FROM graphile_worker.jobs AS waiting WHERE waiting.key = job.key AND locked_at IS NULL)),
     max_attempts => ${options.maxAttempts ?? 25}::integer,
-    job_key => ${key}::text,
+    job_key => job.key,
     job_key_mode => ${options.keepsTime === true ? "preserve_run_at" : "replace"}::text
-  )`.execute(db);
+  ) FROM unnest(
+    ${jobs.map(({ payload }) => JSON.stringify(payload))}::json[],
+    ${jobs.map(({ queue }) => queue ?? null)}::text[],
+    ${jobs.map(({ key }) => key ?? null)}::text[]
+  ) AS job (payload, queue, key)`.execute(db);
 }

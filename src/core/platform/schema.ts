@@ -3,7 +3,7 @@
  * Please do not edit it manually.
  */
 
-import type { DaemonId, StampId, TenantId } from "./ids.ts";
+import type { DaemonId, ReleaseId, RolloutId, StampId, TenantId } from "./ids.ts";
 import type { ColumnType } from "kysely";
 
 export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
@@ -94,6 +94,23 @@ export interface Daemons {
   startedAt: Generated<Date>;
   version: string;
   workerIds: Generated<string[]>;
+}
+
+export interface FleetReleases {
+  createdAt: Date;
+  createdBy: string;
+  currentAt: Date | null;
+  failedAt: Date | null;
+  failedReason: string | null;
+  id: Generated<ReleaseId>;
+  image: string;
+  models: ColumnType<unknown, string, string>;
+}
+
+export interface FleetSettings {
+  currentReleaseId: ReleaseId | null;
+  environmentReleaseId: ReleaseId | null;
+  singleton: Generated<boolean>;
 }
 
 export interface FleetSweeps {
@@ -241,6 +258,39 @@ export interface PurgedRevenue {
   utcMonth: string;
 }
 
+export interface Rollouts {
+  attendedSince: Date;
+  cohorts: string[];
+  deadlineSeconds: number;
+  endedAt: Date | null;
+  id: Generated<RolloutId>;
+  isWhole: boolean;
+  kind: "rollout" | "rollback";
+  lookedAt: Date;
+  maxFailures: number;
+  parallel: number;
+  releaseId: ReleaseId;
+  selector: ColumnType<unknown, string, string>;
+  startedAt: Date;
+  startedBy: string;
+  status: "running" | "paused" | "halted" | "finished" | "aborted";
+  statusReason: string | null;
+  takesBack: Generated<boolean>;
+}
+
+export interface RolloutTenants {
+  backToReleaseId: ReleaseId | null;
+  cohort: number;
+  endedAt: Date | null;
+  failedAt: Date | null;
+  position: number;
+  reason: string | null;
+  rolloutId: RolloutId;
+  startedAt: Date | null;
+  state: "pending" | "moving" | "healthy" | "moved-asleep" | "rolling-back" | "rolled-back" | "failed" | "skipped";
+  tenantId: TenantId;
+}
+
 export interface RouterShards {
   epoch: Generated<number>;
   expiresAt: Date | null;
@@ -288,6 +338,14 @@ export interface RuntimeSteps {
   step: string;
   tenantId: TenantId | null;
   times: Generated<number>;
+}
+
+export interface RuntimeTargets {
+  lastGoodReleaseId: ReleaseId | null;
+  releaseId: ReleaseId;
+  state: "set" | "asleep" | "waking" | "good";
+  stateAt: Date;
+  tenantId: TenantId;
 }
 
 export interface SpendingLimits {
@@ -521,6 +579,8 @@ export interface DB {
   budgetStops: BudgetStops;
   budgetWarnings: BudgetWarnings;
   daemons: Daemons;
+  fleetReleases: FleetReleases;
+  fleetSettings: FleetSettings;
   fleetSweeps: FleetSweeps;
   fleetUsageMonths: FleetUsageMonths;
   "graphileWorker.jobs": GraphileWorkerJobs;
@@ -537,11 +597,14 @@ export interface DB {
   messageDays: MessageDays;
   priceTables: PriceTables;
   purgedRevenue: PurgedRevenue;
+  rollouts: Rollouts;
+  rolloutTenants: RolloutTenants;
   routerShards: RouterShards;
   runtimeCalls: RuntimeCalls;
   runtimeCredentials: RuntimeCredentials;
   runtimes: Runtimes;
   runtimeSteps: RuntimeSteps;
+  runtimeTargets: RuntimeTargets;
   spendingLimits: SpendingLimits;
   stamps: Stamps;
   stripeCharges: StripeCharges;

@@ -77,7 +77,7 @@ export async function startModelGateway(
     log: createLog("error", { write: (line) => void lines.push(line) }),
     daemonId: randomUUID() as DaemonId,
     prices: createPriceTable(),
-    modelsByTier: { basic: [MODEL], plus: [MODEL] },
+    readModels: async () => ({ basic: [MODEL], plus: [MODEL] }),
   });
   const keys = new Map([
     [stage.alice, ALICE_KEY],

@@ -4,7 +4,7 @@ import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { ConflictError, NotFoundError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { enqueueJob } from "../platform/jobs.ts";
+import { enqueueJobs } from "../platform/jobs.ts";
 import * as store from "./store.ts";
 import type { Tenant } from "./store.ts";
 import { canTransition, nextStatuses, type TenantStatus } from "./transitions.ts";
@@ -81,8 +81,21 @@ export async function lockTenant(db: Db, tenantId: TenantId): Promise<Tenant> {
 export async function enqueueConverge(
   db: Db,
   tenantId: TenantId,
+  when: { delayMs?: number; keepsTime?: boolean; urgency?: Urgency } = {},
+): Promise<void> {
+  await enqueueConvergeAll(db, [tenantId], when);
+}
+
+/** The same for many, in one statement. */
+export async function enqueueConvergeAll(
+  db: Db,
+  tenantIds: readonly TenantId[],
   { urgency = "repair", ...when }: { delayMs?: number; keepsTime?: boolean; urgency?: Urgency } = {},
 ): Promise<void> {
-  const one = { queue: `tenant:${tenantId}`, key: `converge:${tenantId}`, priority: PRIORITIES[urgency] };
-  await enqueueJob(db, "tenant.converge", { tenantId }, { ...one, ...when });
+  const jobs = tenantIds.map((tenantId) => ({
+    payload: { tenantId },
+    queue: `tenant:${tenantId}`,
+    key: `converge:${tenantId}`,
+  }));
+  await enqueueJobs(db, "tenant.converge", jobs, { ...when, priority: PRIORITIES[urgency] });
 }

@@ -11,7 +11,14 @@ import type { NewTenant, NewTenantInput } from "./tenant-input.ts";
 import { changeStatus, enqueueConverge, lockTenant, type TenantsContext } from "./status.ts";
 
 export { listSlugs, type Tenant, type TenantFilter } from "./store.ts";
-export { changeStatus, enqueueConverge, lockTenant, type StatusChange, type TenantsContext } from "./status.ts";
+export {
+  changeStatus,
+  enqueueConverge,
+  enqueueConvergeAll,
+  lockTenant,
+  type StatusChange,
+  type TenantsContext,
+} from "./status.ts";
 export { TENANT_STATUSES, type TenantStatus } from "./transitions.ts";
 export { consumeLink, createLink, linkChat, unlinkChat } from "./links.ts";
 export { pruneRequests } from "./retention.ts";

@@ -30,8 +30,8 @@ beforeEach(async () => {
 
 function openMeter(daemonId = randomUUID() as DaemonId, log = silent): Meter {
   const { pool, clock } = stage;
-  const modelsByTier = { basic: [MODEL, "unpriced"], plus: [MODEL, "claude-sonnet-4-5"] };
-  return createMeter({ pool, clock, log, daemonId, prices, modelsByTier });
+  const readModels = async () => ({ basic: [MODEL, "unpriced"], plus: [MODEL, "claude-sonnet-4-5"] });
+  return createMeter({ pool, clock, log, daemonId, prices, readModels });
 }
 
 /** One that runs. */

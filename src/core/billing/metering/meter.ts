@@ -28,8 +28,8 @@ export type MeterContext = {
   log: Log;
   daemonId: DaemonId;
   prices: PriceTable;
-  /** The models of each tier; no other is offered. */
-  modelsByTier: Record<Tenant["tier"], readonly string[]>;
+  /** The models of each tier at the moment; no other is offered. */
+  readModels(): Promise<Record<Tenant["tier"], readonly string[]>>;
 };
 
 export type Reservation = { id: string; model: string; price: ModelPrice; ceiling: Ceiling };
@@ -122,11 +122,12 @@ type Facts = { accounts: Map<TenantId, Account>; fleet: Fleet };
 
 async function reserveAll(ctx: MeterContext, wishes: Wish[]): Promise<Awaited<ReturnType<Meter["reserve"]>>[]> {
   const tenantIds = [...new Set(wishes.map(({ tenantId }) => tenantId))];
+  const modelsByTier = await ctx.readModels();
   return withTransaction(ctx.pool, store.LOCK_LIMITS, async (client) => {
     const now = ctx.clock.now();
     const facts = await store.readAccounts(client, tenantIds, now);
     const isOffered = (tier: Tenant["tier"], model: string) =>
-      ctx.modelsByTier[tier].includes(model) && findPrice(ctx.prices, model) !== undefined;
+      modelsByTier[tier].includes(model) && findPrice(ctx.prices, model) !== undefined;
     const verdicts = judgeWishes(wishes, { ...facts, isOffered });
     const granted = verdicts.flatMap((verdict, index) => {
       const wish = wishes[index];

@@ -65,7 +65,7 @@ test("over a random month in many time zones, records, counters and reports add 
         log: createLog("error", { write: () => true }),
         daemonId: randomUUID() as DaemonId,
         prices,
-        modelsByTier: { basic: MODELS, plus: MODELS },
+        readModels: async () => ({ basic: MODELS, plus: MODELS }),
       });
       // From a day before a month's end on, so that every zone's month begins at another call.
       stage.clock.advance(new Date("2026-03-30T10:00:00Z").getTime() - START.getTime());
