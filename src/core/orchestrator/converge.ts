@@ -113,13 +113,15 @@ function pollMs(known: store.RuntimeRow | undefined, now: Date): number {
   return Math.min(LONGEST_POLL_MS, Math.max(READY_POLL_MS, startingMs / 10));
 }
 
-/** The runtime with its keys. */
+/** The runtime with its keys. A configuration that is not as it should be is never applied: what is in force goes on. */
 async function ensureRuntime(
   ctx: OrchestratorContext,
   tenant: Tenant,
   spec: RuntimeSpec,
   call: DriverCall,
 ): Promise<ObservedRuntime> {
+  const { checkSpec } = await import("./runtime-config.ts");
+  checkSpec(spec);
   // One that runs holds the keys that were there when it started.
   const stopFirst = async () => void (await ctx.runtimes.sleep(tenant.id, call));
   await ensureTenantKeys(ctx, tenant.id, tenant.keyGeneration, stopFirst);
@@ -161,7 +163,7 @@ async function hibernate(ctx: OrchestratorContext, tenant: Tenant, signal: Abort
 /** Stops a runtime that may not run; one that is expected back is kept current meanwhile. */
 async function stop(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
   const observed = await putToSleep(ctx, tenant);
-  if (!isExpectedBack(tenant)) return;
+  if (!isExpectedBack(tenant)) return store.forgetFailures(ctx.db, tenant.id);
   if (observed?.state === "asleep") return keepCurrent(ctx, tenant, observed, signal);
   // One that is gone takes its release over when it is made anew.
   await noteTakenOver(ctx, tenant, await readTarget(ctx.db, tenant.id, ctx.fleet));
@@ -187,7 +189,7 @@ async function keepCurrent(
     await recordObservation(ctx, spec, tenant, asleep);
     // Not replaced yet is no failure: look again soon.
     if (!isInForce(spec, asleep)) return enqueueConverge(ctx.db, tenant.id, { delayMs: READY_POLL_MS });
-  }
+  } else await store.forgetFailures(ctx.db, tenant.id);
   await noteTakenOver(ctx, tenant, target);
 }
 
@@ -205,7 +207,6 @@ async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<Obs
     state: observed.state,
     address: observed.address ?? null,
     reason: observed.reason ?? null,
-    attempts: 0,
     observedAt: ctx.clock.now(),
   });
   if (tenant.hibernatedAt === null) await store.noteAsleep(ctx.db, tenant.id, ctx.clock.now());

@@ -69,6 +69,16 @@ export async function recordDeferral(
     .execute();
 }
 
+/** It is as it should be: failures in a row are counted anew. */
+export async function forgetFailures(db: Db, tenantId: TenantId): Promise<void> {
+  await db
+    .updateTable("runtimes")
+    .set({ attempts: 0 })
+    .where("tenantId", "=", tenantId)
+    .where("attempts", ">", 0)
+    .execute();
+}
+
 /** Has the router hold what comes for the runtime from now on. */
 export async function hideRuntime(db: Db, tenantId: TenantId): Promise<void> {
   await db.updateTable("runtimes").set({ address: null }).where("tenantId", "=", tenantId).execute();
