@@ -190,8 +190,12 @@ export async function untilState(
 }
 
 /** The first result that isn't undefined. */
-export async function until<T>(look: () => Promise<T | undefined>, what: string): Promise<T> {
-  const deadline = performance.now() + PATIENCE_MS;
+export async function until<T>(
+  look: () => Promise<T | undefined>,
+  what: string,
+  patienceMs: number = PATIENCE_MS,
+): Promise<T> {
+  const deadline = performance.now() + patienceMs;
   for (;;) {
     const seen = await look();
     if (seen !== undefined) return seen;
