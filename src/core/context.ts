@@ -130,12 +130,11 @@ export async function openFleet(store: Store): Promise<Store & Pick<Context, "va
   };
 }
 
-/** What is outside, part by part, for whoever looks which of it works; opened when it is asked for. Undefined: not configured. */
-export function openParts({ config, secrets }: Pick<Store, "config" | "secrets">) {
+/** What is outside, for whoever looks whether it works; opened when it is asked for. Undefined: not configured. */
+export function openOutside({ config, secrets }: Pick<Store, "config" | "secrets">) {
   const { telegramBotToken: token, stripeSecretKey: secretKey } = secrets;
   return {
-    vault: openFirstVault(config, secrets),
-    botApi: token === undefined ? undefined : () => createClient(config, token),
+    botApi: token === undefined ? undefined : () => openBotClient(config, token),
     stripe: secretKey === undefined ? undefined : () => openStripeApi(config, secretKey, LOOK),
   };
 }
@@ -152,23 +151,23 @@ export function runtimesFolder(config: Config): string {
   return path.join(config.dataDir, "runtimes");
 }
 
-function openFirstVault(config: Config, secrets: Secrets): Vault {
-  if (config.vault.kind === "azure") return createAzureVault({ url: config.vault.url, credential: openCredential });
-  return createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey });
-}
-
 /** With further stamps, a tenant's secrets lie in the vault of its own. */
 async function openVault({ config, secrets, db }: Store): Promise<Vault> {
-  const first = openFirstVault(config, secrets);
-  if (config.runtime.driver !== "azure" || config.vault.kind !== "azure") return first;
+  const vaults = new Map(await openVaults({ config, secrets }));
+  return createStampVault(vaults, (tenantId) => findStampOf(db, tenantId));
+}
+
+/** By stamp; what is no tenant's lies in the first. */
+export async function openVaults({ config, secrets }: Pick<Store, "config" | "secrets">): Promise<[StampId, Vault][]> {
+  const first = "default" as StampId;
+  if (config.vault.kind === "file")
+    return [[first, createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey })]];
+  const { url: own } = config.vault;
+  const open = (url: string) => createAzureVault({ url, credential: openCredential });
+  if (config.runtime.driver !== "azure") return [[first, open(own)]];
   const { azure } = config.runtime;
   const stamps = await readStamps(azure);
-  if (stamps.length === 1) return first;
-  const vaults = stamps.map(({ id, vaultUrl }): [StampId, Vault] => [
-    id,
-    id === azure.stamp.id ? first : createAzureVault({ url: vaultUrl, credential: openCredential }),
-  ]);
-  return createStampVault(new Map(vaults), (tenantId) => findStampOf(db, tenantId));
+  return stamps.map(({ id, vaultUrl }) => [id, open(id === azure.stamp.id ? own : vaultUrl)]);
 }
 
 /** As whoever the environment says: a managed identity, a workload's, or the operator who is logged in. */
@@ -196,11 +195,11 @@ async function openAzureRuntimes(store: Store, azure: AzureConfig): Promise<Runt
 
 async function openBotApi(config: Config, secrets: Secrets, pacer: Pacer): Promise<BotApi | undefined> {
   const { telegramBotToken: token } = secrets;
-  return token === undefined ? undefined : createClient(config, token, pacer);
+  return token === undefined ? undefined : openBotClient(config, token, pacer);
 }
 
 /** Only who sends messages needs a pacer. */
-async function createClient(config: Config, token: string, pacer?: Pacer): Promise<BotApi> {
+async function openBotClient(config: Config, token: string, pacer?: Pacer): Promise<BotApi> {
   const { createBotApi } = await import("./adapters/telegram/bot-api.ts");
   return createBotApi({ apiRoot: config.telegram.apiRoot, token, ...(pacer === undefined ? {} : { pacer }) });
 }

@@ -1,4 +1,4 @@
-import { listRuntimeChecks, openParts, type Store } from "../context.ts";
+import { listRuntimeChecks, openOutside, openVaults, type Store } from "../context.ts";
 import type { Check } from "../platform/check.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Config, Secrets } from "../platform/config.ts";
@@ -9,7 +9,7 @@ import { modelCheck } from "./models.ts";
 import { redisCheck } from "./redis.ts";
 import { stripeChecks } from "./stripe.ts";
 import { telegramChecks } from "./telegram.ts";
-import { vaultCheck } from "./vault.ts";
+import { vaultChecks } from "./vault.ts";
 
 /** Everything that the doctor looks at. What `openStore` throws is what those of the database say. */
 export async function listChecks(
@@ -17,16 +17,16 @@ export async function listChecks(
   openStore: () => Promise<Store>,
   clock: Clock,
 ): Promise<Check[]> {
-  const parts = openParts(settings);
+  const outside = openOutside(settings);
   return [
     ...machineChecks(settings.config),
     ...databaseChecks(openStore),
     redisCheck(settings.config),
-    vaultCheck(parts.vault),
+    ...vaultChecks(await openVaults(settings)),
     ...(await listRuntimeChecks(settings.config)),
     ...fleetChecks(openStore),
-    ...stripeChecks(settings, parts.stripe),
-    ...telegramChecks(settings, parts.botApi, clock),
+    ...stripeChecks(settings, outside.stripe),
+    ...telegramChecks(settings, outside.botApi, clock),
     modelCheck(settings),
   ];
 }

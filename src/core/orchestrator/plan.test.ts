@@ -93,6 +93,10 @@ test("another image, another configuration and what somebody else changed are to
     assert.equal(plan(change, inState(state, { image: "openclaw:0", specHash: "old" })), "ensure image");
     assert.equal(plan(change, inState(state, { specHash: "old" })), "ensure configuration");
     assert.equal(plan(change, inState(state, { drift: ["scale"] })), "ensure tampered");
+    assert.equal(
+      plan(change, inState(state, { drift: ["image"], image: "theirs:1", specHash: "" })),
+      "ensure tampered",
+    );
   }
   assert.equal(plan({ status: "suspended" }, inState("asleep", { specHash: "old" })), "ensure configuration");
   assert.equal(plan({ status: "pending" }, inState("asleep", { specHash: "old" })), "nothing");

@@ -143,15 +143,16 @@ function missing(): Drift {
 
 /** What it is, apart from whether it runs. */
 function findChanges({ spec, driver, missingSecrets = [] }: PlanFacts, observed: ObservedRuntime): Drift[] {
-  const isForeignImage = driver !== "local" && observed.image !== "" && observed.image !== spec.image;
+  // What somebody else made of it is nothing that we could compare.
+  const isTampered = observed.drift.length > 0;
+  const isOther = !isTampered && observed.specHash !== spec.hash;
+  // On one machine it is a program that runs.
+  const isOtherImage = isOther && driver !== "local" && observed.image !== "" && observed.image !== spec.image;
+  const configuration = `its configuration is ${shorten(observed.specHash)} instead of ${shorten(spec.hash)}`;
   return [
-    ...found(isForeignImage, "image", `it runs ${observed.image} instead of ${spec.image}`),
-    ...found(
-      !isForeignImage && observed.specHash !== spec.hash,
-      "configuration",
-      `its configuration is ${shorten(observed.specHash)} instead of ${shorten(spec.hash)}`,
-    ),
-    ...found(observed.drift.length > 0, "tampered", `changed by somebody else: ${observed.drift.join(", ")}`),
+    ...found(isTampered, "tampered", `changed by somebody else: ${observed.drift.join(", ")}`),
+    ...found(isOtherImage, "image", `it runs ${observed.image} instead of ${spec.image}`),
+    ...found(isOther && !isOtherImage, "configuration", configuration),
     ...found(missingSecrets.length > 0, "secrets", `not in the vault: ${missingSecrets.join(", ")}`),
   ];
 }

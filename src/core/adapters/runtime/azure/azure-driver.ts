@@ -272,7 +272,10 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
         seen.push(slots.use(() => withHealth(observeApp(sight))));
       }
       for (const tenantId of leftovers) {
-        if (found.has(tenantId)) continue;
+        const record = known.get(tenantId);
+        // One that sleeps without an app, as when it was given up half-made, has its identity by right.
+        const isAsleep = record !== undefined && withoutApp(record).state === "asleep";
+        if (found.has(tenantId) || isAsleep) continue;
         found.add(tenantId);
         seen.push(Promise.resolve(leftBehind(tenantId)));
       }
