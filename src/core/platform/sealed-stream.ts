@@ -44,7 +44,7 @@ export async function* seal(plain: Bytes, passphrase: string): AsyncGenerator<Bu
 export async function* unseal(sealed: Bytes, passphrase: string): AsyncGenerator<Buffer, void, undefined> {
   const { start: header, rest } = await splitAt(sealed, HEADER_BYTES);
   if (!isSealed(header) || header.length < HEADER_BYTES)
-    throw new UsageError("archive_damaged", "It was not sealed by openclaw, or ends within its first bytes.");
+    throw new UsageError("archive_damaged", "It was not encrypted by openclaw, or ends within its first bytes.");
   const key = await deriveKey(passphrase, header);
   let number = 0;
   for await (const { block, isLast } of blocksOf(rest, BLOCK_BYTES + TAG_BYTES)) {
@@ -66,7 +66,7 @@ function openBlock(
     if (number > 0) throw new UsageError("archive_damaged", "It is damaged, or its end is missing.", { cause: error });
     throw new ConfigError(
       "passphrase_wrong",
-      ["It can't be opened: it was sealed with another passphrase, or is damaged at its beginning."],
+      ["It can't be opened: it was encrypted with another passphrase, or is damaged at its beginning."],
       { cause: error },
     );
   }
