@@ -43,6 +43,8 @@ export const COMMANDS: Group = {
           load: () => import("./tenant/rotate-keys.ts"),
         },
         restore: { description: "bring a deleted tenant back", load: () => import("./tenant/restore.ts") },
+        export: { description: "back up what the tenant's runtime keeps", load: () => import("./tenant/export.ts") },
+        import: { description: "put a backup back, or into another tenant", load: () => import("./tenant/import.ts") },
         purge: { description: "remove a deleted tenant's data for good", load: () => import("./tenant/purge.ts") },
         usage: { description: "what a tenant has used this month", load: () => import("./tenant/usage.ts") },
         events: { description: "what happened to a tenant, and why", load: () => import("./tenant/events.ts") },

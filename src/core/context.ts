@@ -5,6 +5,7 @@ import type pg from "pg";
 import type { StripeApi } from "./adapters/stripe/stripe-api.ts";
 import type { BotApi } from "./adapters/telegram/bot-api.ts";
 import type { Pacer } from "./adapters/telegram/pacer.ts";
+import type { RuntimeBackups } from "./adapters/runtime/runtime-backups.ts";
 import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
 import { createAzureVault } from "./adapters/vault/azure-vault.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
@@ -16,6 +17,7 @@ import { createStampVault } from "./adapters/vault/stamp-vault.ts";
 import type { AzureConfig, Config, Secrets } from "./platform/config.ts";
 import { createDaemonCount } from "./platform/daemons.ts";
 import { createDb, createPool, type Db } from "./platform/db.ts";
+import { ConfigError } from "./platform/errors.ts";
 import type { StampId } from "./platform/ids.ts";
 import type { Log } from "./platform/log.ts";
 import { findStampOf, readStamps } from "./platform/stamps.ts";
@@ -149,6 +151,17 @@ export async function listRuntimeChecks(config: Config): Promise<Check[]> {
 /** The folder of everything that the local driver keeps. */
 export function runtimesFolder(config: Config): string {
   return path.join(config.dataDir, "runtimes");
+}
+
+/** For a command beside the daemon: unlike a driver, it starts and supervises nothing. @throws ConfigError when the driver has none. */
+export async function openBackups(config: Config): Promise<RuntimeBackups> {
+  if (config.runtime.driver === "azure") {
+    throw new ConfigError("backups_unsupported", [
+      "Backups are made of runtimes on this machine only; what runtimes on Azure keep lies on their stamp's share: back that up in Azure.",
+    ]);
+  }
+  const { createLocalBackups } = await import("./adapters/runtime/local/local-backups.ts");
+  return createLocalBackups({ root: runtimesFolder(config) });
 }
 
 /** With further stamps, a tenant's secrets lie in the vault of its own. */

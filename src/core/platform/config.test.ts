@@ -53,7 +53,12 @@ test("trial days are for every tier, or for each", () => {
 
 test("a secret that looks wrong is not repeated in the message (F90)", () => {
   assert.throws(
-    () => loadConfig({ TELEGRAM_BOT_TOKEN: "hunter2", DATABASE_URL: "mysql://user:hunter2@db" }),
+    () =>
+      loadConfig({
+        TELEGRAM_BOT_TOKEN: "hunter2",
+        DATABASE_URL: "mysql://user:hunter2@db",
+        OPENCLAW_BACKUP_PASSPHRASE: "hunter2",
+      }),
     (error) => error instanceof ConfigError && !error.message.includes("hunter2"),
   );
 });

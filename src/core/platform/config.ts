@@ -88,6 +88,8 @@ export type Config = Readonly<{
 /** Kept apart from the rest, so that printing a Config can't print a secret. */
 export type Secrets = Readonly<{
   vaultKey: string | undefined;
+  /** What backups are encrypted with. */
+  backupPassphrase: string | undefined;
   stripeSecretKey: string | undefined;
   stripeWebhookSecrets: readonly string[];
   telegramBotToken: string | undefined;
@@ -184,6 +186,11 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
   };
   const secrets: Secrets = {
     vaultKey: read.text("OPENCLAW_VAULT_KEY"),
+    backupPassphrase: read.matching(
+      "OPENCLAW_BACKUP_PASSPHRASE",
+      PASSPHRASE,
+      "12 characters or more, e.g. what this prints: openssl rand -base64 32",
+    ),
     stripeSecretKey: read.matching("STRIPE_SECRET_KEY", /^(sk|rk)_/, "sk_live_…"),
     stripeWebhookSecrets: read.list("STRIPE_WEBHOOK_SECRET", []),
     telegramBotToken: read.matching(
@@ -360,6 +367,8 @@ class Reader {
   }
 }
 
+/** What can't be guessed in a lifetime, given what each guess costs. */
+export const PASSPHRASE = /^.{12,1000}$/u;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 function deepFreeze<T extends object>(value: T): T {

@@ -1,9 +1,19 @@
 import path from "node:path";
+import type { TenantId } from "../../../platform/ids.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { withFileLock } from "./file-lock.ts";
-import { freeUid, isolation, stateUid } from "./isolation.ts";
+import type { Owner } from "./files.ts";
+import { freeUid, isolation, ownerOf, stateUid } from "./isolation.ts";
 import { freePort } from "./ports.ts";
-import { listTenants, makeFolder, readRecord, tenantPaths, writeRecord, type RuntimeRecord } from "./tenant-folder.ts";
+import {
+  listTenants,
+  makeFolder,
+  readRecord,
+  tenantPaths,
+  writeRecord,
+  type RuntimeRecord,
+  type TenantPaths,
+} from "./tenant-folder.ts";
 
 export function lockFile(root: string, name: string): string {
   return path.join(root, ".locks", `${name}.lock`);
@@ -20,12 +30,34 @@ export function createRecord(root: string, spec: RuntimeSpec): Promise<RuntimeRe
     const gatewayPort = await freePort(ports);
     const webhookPort = await freePort(ports.add(gatewayPort));
     const paths = tenantPaths(root, spec.tenantId);
-    const uid = isolation() === "uid-per-tenant" ? ((await stateUid(paths)) ?? freeUid(await takenUids(root))) : null;
+    const uid = await uidFor(root, paths);
     const record: RuntimeRecord = { spec, gatewayPort, webhookPort, uid, desired: "awake", failure: null };
     await makeFolder(paths, uid === null ? undefined : { uid, gid: uid });
     await writeRecord(paths, record);
     return record;
   });
+}
+
+/**
+ * Has `put` bring a state into place as belonging to the user of the tenant's runtime, also of one that is yet to come: it is this
+ * user's from then on. Called inside the tenant's lock.
+ */
+export function withStateOwner(
+  root: string,
+  tenantId: TenantId,
+  put: (owner: Owner | undefined) => Promise<void>,
+): Promise<void> {
+  return withFileLock(lockFile(root, "allocation"), async () => {
+    const paths = tenantPaths(root, tenantId);
+    const record = await readRecord(paths);
+    await put(ownerOf({ uid: record === undefined ? await uidFor(root, paths) : record.uid }));
+  });
+}
+
+/** Called inside the lock of allocations; null: the same user as ours. */
+async function uidFor(root: string, paths: TenantPaths): Promise<number | null> {
+  if (isolation() === "shared") return null;
+  return (await stateUid(paths)) ?? freeUid(await takenUids(root));
 }
 
 /** Gives a runtime other ports. Called inside the tenant's lock. */

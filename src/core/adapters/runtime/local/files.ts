@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { open, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { ConflictError } from "../../../platform/errors.ts";
+import { syncFolder } from "../../../platform/sync-folder.ts";
 
 export type Owner = { uid: number; gid: number };
 
@@ -48,13 +49,4 @@ export async function readIfThere(file: string): Promise<string | undefined> {
 
 export function hasCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && "code" in error && typeof error.code === "string" && codes.includes(error.code);
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

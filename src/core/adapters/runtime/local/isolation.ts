@@ -3,6 +3,7 @@ import path from "node:path";
 import { makeDataDir } from "../../../platform/data-dir.ts";
 import { ConfigError } from "../../../platform/errors.ts";
 import { hasCode, type Owner } from "./files.ts";
+import { swapPaths } from "./state-swap.ts";
 import type { RuntimeRecord, TenantPaths } from "./tenant-folder.ts";
 
 const FIRST_UID = 61_000;
@@ -25,9 +26,17 @@ export function freeUid(taken: ReadonlySet<number>): number {
 
 /** The user that a tenant's state belongs to, which outlives the runtime; undefined when there is none. */
 export async function stateUid({ state }: Pick<TenantPaths, "state">): Promise<number | undefined> {
+  const { next, previous } = swapPaths({ state });
+  for (const folder of [state, next, previous]) {
+    const uid = await uidOf(folder);
+    if (uid !== undefined && uid >= FIRST_UID) return uid;
+  }
+  return undefined;
+}
+
+async function uidOf(folder: string): Promise<number | undefined> {
   try {
-    const { uid } = await lstat(state);
-    return uid >= FIRST_UID ? uid : undefined;
+    return (await lstat(folder)).uid;
   } catch (error) {
     if (hasCode(error, "ENOENT")) return undefined;
     throw error;

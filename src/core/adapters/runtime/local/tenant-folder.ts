@@ -5,6 +5,8 @@ import { ConflictError } from "../../../platform/errors.ts";
 import { parseTenantId, type StampId, type TenantId } from "../../../platform/ids.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { hasCode, readIfThere, writeDurably, type Owner } from "./files.ts";
+import { removeTree } from "./remove-tree.ts";
+import { settleState } from "./state-swap.ts";
 
 /**
  * Where things lie. The folder and its records belong to us and the runtime can't write them: what we do as root must not follow from
@@ -101,6 +103,8 @@ export async function listTenants(root: string): Promise<TenantId[]> {
 export async function makeFolder(paths: TenantPaths, owner: Owner | undefined): Promise<void> {
   await mkdir(paths.folder, { recursive: true, mode: 0o700 });
   await mkdir(paths.logs, { recursive: true, mode: 0o700 });
+  // An empty state must not take the place of one that is on its way.
+  await settleState(paths);
   for (const own of [paths.home, paths.state, paths.tmp, paths.cache]) {
     await mkdir(own, { recursive: true, mode: 0o700 });
     if (owner !== undefined) await chown(own, owner.uid, owner.gid);
@@ -116,9 +120,9 @@ export async function makeFolder(paths: TenantPaths, owner: Owner | undefined): 
  * is left. @throws ConflictError when something else is still there.
  */
 export async function removeAllButState(paths: TenantPaths): Promise<void> {
+  await settleState(paths);
   const others = (await namesIn(paths.folder)).map((name) => path.join(paths.folder, name));
-  for (const other of others)
-    if (other !== paths.state && other !== paths.record) await rm(other, { recursive: true, force: true });
+  for (const other of others) if (other !== paths.state && other !== paths.record) await removeTree(other);
   await rm(paths.record, { force: true });
   if (await removeIfEmpty(paths.state)) await removeIfEmpty(paths.folder);
   const left = (await namesIn(paths.folder)).filter((name) => path.join(paths.folder, name) !== paths.state);
@@ -131,7 +135,7 @@ export async function removeAllButState(paths: TenantPaths): Promise<void> {
 
 /** Removes everything. @throws ConflictError when something is still there. */
 export async function removeEverything(paths: TenantPaths): Promise<void> {
-  await rm(paths.folder, { recursive: true, force: true });
+  await removeTree(paths.folder);
   const left = await namesIn(paths.folder);
   if (left.length === 0) return;
   throw new ConflictError(
