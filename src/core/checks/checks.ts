@@ -23,7 +23,7 @@ export async function listChecks(
     ...databaseChecks(openStore),
     redisCheck(settings.config),
     ...vaultChecks(await openVaults(settings)),
-    ...(await listRuntimeChecks(settings.config)),
+    ...(await listRuntimeChecks(settings.config, openStore)),
     ...fleetChecks(openStore),
     ...stripeChecks(settings, outside.stripe),
     ...telegramChecks(settings, outside.botApi, clock),

@@ -1,6 +1,7 @@
 import type { TokenCredential } from "@azure/identity";
 import type pg from "pg";
 import type { Clock } from "../../../platform/clock.ts";
+import type { Check } from "../../../platform/check.ts";
 import type { AzureConfig, Stamp } from "../../../platform/config.ts";
 import { createPool, type Db } from "../../../platform/db.ts";
 import type { Log } from "../../../platform/log.ts";
@@ -8,23 +9,22 @@ import { readInstallation } from "../../../platform/stamps.ts";
 import { createJournal } from "../journal.ts";
 import type { RuntimeDriver } from "../runtime-driver.ts";
 import { createArmBudget } from "./arm-budget.ts";
-import { createArmClients } from "./arm-clients.ts";
+import { type ArmClients, createArmClients } from "./arm-clients.ts";
 import { withArmScope } from "./arm-scope.ts";
 import { createAzureDriver } from "./azure-driver.ts";
+import { azureRuntimeChecks } from "./checks.ts";
 import { createRecords } from "./records.ts";
 
 /** As many runtimes are worked on at once by one process. */
 const LOCKS = 32;
 
-export type AzureSettings = {
+/** Of the process: its database, its clock and its log. */
+type Store = { databaseUrl: string; pool: pg.Pool; db: Db; clock: Clock; log: Log };
+
+export type AzureSettings = Store & {
   azure: AzureConfig;
   stamps: readonly Stamp[];
   credential: TokenCredential;
-  databaseUrl: string;
-  pool: pg.Pool;
-  db: Db;
-  clock: Clock;
-  log: Log;
   pollMs?: number;
   /** For one request to Azure. */
   requestMs?: number;
@@ -44,19 +44,7 @@ export function openAzureDriver(settings: AzureSettings): RuntimeDriver {
   const turnPool = openLockPool(Math.max(1, stamps.length));
   const driver = createAzureDriver({
     stamps,
-    openArm: (stamp) =>
-      createArmClients({
-        stamp,
-        endpoint: azure.resourceManagerEndpoint,
-        credential,
-        ...(requestMs === undefined ? {} : { requestMs }),
-        budget: createArmBudget({
-          pool,
-          subscriptionId: stamp.subscriptionId,
-          callsPerMinute: azure.armCallsPerMinute,
-          log,
-        }),
-      }),
+    openArm: (stamp) => openArm(stamp, { azure, credential, pool, log, requestMs }),
     records: createRecords({ db, clock }),
     journal: createJournal({ db, clock, log, trace: withArmScope }),
     lockPool,
@@ -72,4 +60,35 @@ export function openAzureDriver(settings: AzureSettings): RuntimeDriver {
       await turnPool.end();
     },
   };
+}
+
+/** Calls to Azure for one stamp, on the budget of its subscription. */
+function openArm(
+  stamp: Stamp,
+  settings: Pick<AzureSettings, "azure" | "credential" | "pool" | "log"> & { requestMs?: number | undefined },
+): ArmClients {
+  const { azure, credential, pool, log, requestMs } = settings;
+  const { subscriptionId } = stamp;
+  return createArmClients({
+    stamp,
+    endpoint: azure.resourceManagerEndpoint,
+    credential,
+    budget: createArmBudget({ pool, subscriptionId, callsPerMinute: azure.armCallsPerMinute, log }),
+    ...(requestMs === undefined ? {} : { requestMs }),
+  });
+}
+
+/** What can be looked at of Azure; the database is opened by the first look that needs it. */
+export function openAzureChecks(
+  settings: Pick<AzureSettings, "azure" | "stamps"> & { image: string; credential: () => Promise<TokenCredential> },
+  openStore: () => Promise<Store>,
+): Check[] {
+  const { azure, stamps, image, credential } = settings;
+  return azureRuntimeChecks({
+    stamps,
+    image,
+    credential,
+    openArm: async (stamp) => openArm(stamp, { ...(await openStore()), azure, credential: await credential() }),
+    countRuntimes: async (stamp) => createRecords(await openStore()).count(stamp.id),
+  });
 }
