@@ -7,6 +7,7 @@ import { type AzureBench, setUpAzure } from "../src/core/adapters/runtime/azure/
 import { until } from "../src/core/adapters/runtime/contract.ts";
 import type { RuntimeDriver } from "../src/core/adapters/runtime/runtime-driver.ts";
 import { TENANT_SECRETS, tenantSecretName } from "../src/core/adapters/vault/vault.ts";
+import { rotateKeys } from "../src/core/orchestrator/orchestrator.ts";
 import type { Bench } from "../src/core/orchestrator/test-setup.ts";
 import { setUpOrchestrator } from "../src/core/orchestrator/test-setup.ts";
 import type { TenantId } from "../src/core/platform/ids.ts";
@@ -46,9 +47,9 @@ async function settleIn(stage: Stage, id: TenantId, nth: number, trouble: Troubl
   const { arm, bench } = stage;
   if ("fault" in trouble) {
     arm.failNth(nth, trouble.fault);
-    await bench.settle(id, async () => {
+    await bench.settle(id, async (job) => {
       await passTime(stage);
-      await bench.converge(id);
+      await (job === "converge" ? bench.converge(id) : bench.rotate(id));
     });
   } else await settleKilled(stage, id, nth, trouble.name);
   arm.clearFaults();
@@ -69,7 +70,7 @@ async function settleKilled(stage: Stage, id: TenantId, nth: number, kill: Kill)
   let isOver = false;
   // What comes of it once the servers close concerns nobody any more.
   const run = bench
-    .settle(id, () => bench.converge(id, ctx))
+    .settle(id, (job) => (job === "converge" ? bench.converge(id, ctx) : bench.rotate(id, ctx)))
     .then(
       () => (isOver = true),
       () => (isOver = true),
@@ -101,17 +102,24 @@ async function assertActive(stage: Stage, id: TenantId): Promise<void> {
   const identities = arm.state.identities().filter((one) => one.name === name);
   assert.equal(identities.length, 1, "one identity");
   const roles = arm.state.roleAssignments().filter(({ principalId }) => principalId === identities[0]?.principalId);
-  const wanted = TENANT_SECRETS.map((secret) => tenantSecretName(id, secret, 1));
+  const { keyGeneration = 0 } = (await findTenantById(bench.ctx.db, id)) ?? {};
+  const wanted = TENANT_SECRETS.map((secret) => tenantSecretName(id, secret, keyGeneration));
   const scopes = roles.map(({ scope }) => scope.slice(scope.lastIndexOf("/") + 1).toLowerCase());
   assert.deepEqual(scopes.toSorted(), wanted.toSorted(), "the right to its own secrets, once each");
   // The runtime has the keys that the vault has, and the gateways know them: there is no second key.
   const values = vaults[0]?.values() ?? {};
+  assert.deepEqual(
+    Object.keys(values)
+      .filter((secret) => secret.includes(id))
+      .toSorted(),
+    wanted.toSorted(),
+  );
   for (const [secret, value] of Object.entries(app.secrets))
     if (!secret.startsWith("config-"))
       assert.ok(Object.values(values).includes(value), `${secret} is that of the vault`);
   const hashes = await bench.ctx.db.selectFrom("runtimeCredentials").selectAll().where("tenantId", "=", id).execute();
   for (const { kind, sha256 } of hashes) {
-    const value = values[tenantSecretName(id, kind, 1)] ?? "";
+    const value = values[tenantSecretName(id, kind, keyGeneration)] ?? "";
     assert.deepEqual(sha256, createHash("sha256").update(value).digest());
   }
   assert.equal(arm.state.shares().length, 1, "one share");
@@ -145,9 +153,9 @@ const provision: StatusChange = { to: "provisioning", reason: "paid" };
 const deprovision: StatusChange = { to: "deprovisioning", reason: "ended" };
 
 /** How many calls it takes when all goes well, on a stage where nothing was made yet. */
-async function countCalls(stage: Stage, id: TenantId, change: StatusChange): Promise<number> {
+async function countCalls(stage: Stage, id: TenantId, begin: () => Promise<unknown>): Promise<number> {
   const before = stage.arm.calls.length;
-  await stage.bench.move(id, change);
+  await begin();
   await stage.bench.settle(id);
   return stage.arm.calls.length - before;
 }
@@ -155,25 +163,32 @@ async function countCalls(stage: Stage, id: TenantId, change: StatusChange): Pro
 /** All of them, or every so many, another part with each trouble: `OPENCLAW_TEST_FAULTS=all`. */
 const STRIDE = process.env["OPENCLAW_TEST_FAULTS"] === "all" ? 1 : 6;
 
-describe("every call of a provisioning and of a removal", { concurrency: 3 }, () => {
+describe("every call of a provisioning, of a rotation of keys and of a removal", { concurrency: 3 }, () => {
   for (const [index, trouble] of TROUBLES.entries()) {
     test(`in turn meets ${trouble.name}: the tenant ends active, or deleted, with no orphan and no second key (F29, F37, F38, F43–F46, F49–F51, F97)`, async (t) => {
       const stage = await openStage(t);
       const { bench } = stage;
       const first = await bench.newTenant({ billingExempt: true });
-      await countCalls(stage, first, provision);
+      await countCalls(stage, first, () => bench.move(first, provision));
       const second = await bench.newTenant({ billingExempt: true });
-      const making = await countCalls(stage, second, provision);
+      const making = await countCalls(stage, second, () => bench.move(second, provision));
       await assertActive(stage, second);
-      const removing = await countCalls(stage, second, deprovision);
+      const rotating = await countCalls(stage, second, () => rotateKeys(bench.ctx, second, "test"));
+      await assertActive(stage, second);
+      const removing = await countCalls(stage, second, () => bench.move(second, deprovision));
       await assertDeleted(stage, second);
       assert.ok(making > removing && removing >= 8, `${making} and ${removing} calls`);
-      for (let nth = 1 + (index % STRIDE); nth <= making; nth += STRIDE) {
+      for (let nth = 1 + (index % STRIDE); nth <= Math.max(making, rotating); nth += STRIDE) {
         const id = await bench.newTenant({ billingExempt: true });
         await bench.move(id, provision);
-        await settleIn(stage, id, nth, trouble);
+        await settleIn(stage, id, 1 + ((nth - 1) % making), trouble);
         await assertActive(stage, id).catch((error: unknown) => {
           throw new Error(`making, call ${nth} of ${making}`, { cause: error });
+        });
+        await rotateKeys(bench.ctx, id, "test");
+        await settleIn(stage, id, 1 + ((nth - 1) % rotating), trouble);
+        await assertActive(stage, id).catch((error: unknown) => {
+          throw new Error(`rotating, call ${nth} of ${rotating}`, { cause: error });
         });
         const removal = 1 + ((nth - 1) % removing);
         await bench.move(id, deprovision);

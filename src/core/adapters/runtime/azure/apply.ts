@@ -1,4 +1,5 @@
 import type { ContainerApp, Revision } from "@azure/arm-appcontainers";
+import type { RoleAssignment } from "@azure/arm-authorization";
 import { DeferredError } from "../../../platform/errors.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { listRevisions, putApp, startRevision, stopRevisions } from "./app.ts";
@@ -6,8 +7,9 @@ import { containerAppOf } from "./container-app.ts";
 import { driftOf, isOfTheTemplate } from "./drift.ts";
 import { ensureIdentity, ensureRoles, takeRoles } from "./identity.ts";
 import { isMadeOf, runtimeName, suffixOf } from "./names.ts";
-import { isInForce, isReady, latestOf } from "./observe.ts";
+import { isActive, isInForce, isReady, latestOf } from "./observe.ts";
 import type { Records } from "./records.ts";
+import { offerSecrets } from "./secret-offer.ts";
 import { ensureStateFolder, type JobTurn } from "./state-share.ts";
 import type { Errand, StampClient } from "./steps.ts";
 
@@ -39,8 +41,12 @@ export async function applySpec(
     await application.prepare();
     const surplus = await giveAccess(application, errand, spec);
     if (app === undefined) await ensureStateFolder(application, errand, spec.tenantId);
-    await replace(application, errand, spec, app, drift);
-    return takeRoles(client, errand, surplus);
+    else if (isActive({ app, revisions: undefined })) {
+      const wanted = containerAppOf(spec, client.stamp, installation, "");
+      await offerSecrets(client, errand, runtimeName(spec.tenantId), { app, wanted });
+    }
+    await takeRoles(client, errand, surplus);
+    return replace(application, errand, spec, app, drift);
   }
   const revisions = await listRevisions(client, errand, runtimeName(spec.tenantId));
   const latest = latestOf({ app, revisions });
@@ -67,7 +73,11 @@ function others(revisions: readonly Revision[], latest: Revision | undefined): R
 }
 
 /** The runtime's identity may read its own secrets. @returns what it need not be allowed any more. */
-async function giveAccess({ client, records, installation }: Application, errand: Errand, spec: RuntimeSpec) {
+export async function giveAccess(
+  { client, records, installation }: Pick<Application, "client" | "records" | "installation">,
+  errand: Errand,
+  spec: RuntimeSpec,
+): Promise<RoleAssignment[]> {
   const { tenantId } = spec;
   const principalId = await ensureIdentity(client, errand, { tenantId, installation });
   await records.change(tenantId, { principalId });

@@ -16,9 +16,9 @@ import {
   type RuntimeSpec,
 } from "../runtime-driver.ts";
 import { getApp, getSettledApp, listRevisions, removeApp, stopRevisions } from "./app.ts";
-import { applySpec, driftFrom } from "./apply.ts";
+import { applySpec, driftFrom, giveAccess } from "./apply.ts";
 import type { ArmClients } from "./arm-clients.ts";
-import { removeIdentity } from "./identity.ts";
+import { removeIdentity, takeRoles } from "./identity.ts";
 import { leftBehind, listApps, listIdentities } from "./inventory.ts";
 import { runtimeName } from "./names.ts";
 import { addressOf, observeApp, probe, type Sight } from "./observe.ts";
@@ -169,9 +169,14 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
         reason: "it starts",
       };
     }
+    const client = clientOf(known.stampId);
+    if (known.desired === "asleep" && readsOthers(known.spec, spec)) {
+      // In force within minutes, for which its next wake should not have to wait.
+      const application = { client, records, installation: await readInstallation() };
+      await takeRoles(client, errand, await giveAccess(application, errand, spec));
+    }
     await records.change(tenantId, { spec });
     const record = { ...known, spec };
-    const client = clientOf(record.stampId);
     return record.desired === "asleep" ? observe(client, errand, record) : bringUp(client, errand, record, spec);
   }
 
@@ -306,6 +311,12 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
 
 function absent(tenantId: TenantId): NotFoundError {
   return new NotFoundError("runtime_absent", `Tenant ${tenantId} has no runtime; provision it first.`);
+}
+
+/** Whether the vault's secrets are others than before. */
+function readsOthers(before: RuntimeSpec | undefined, { secrets }: RuntimeSpec): boolean {
+  const had = new Set(Object.values(before?.secrets ?? secrets));
+  return Object.values(secrets).some((name) => !had.has(name));
 }
 
 /** For what bears our mark and nobody remembers. */
