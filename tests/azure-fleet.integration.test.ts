@@ -11,11 +11,12 @@ import { type AzureStage, openAzureStage, write } from "./azure-stage.ts";
 import { documentOf, expectCode } from "./command.ts";
 
 /** How many tenants; 500 by OPENCLAW_TEST_FLEET. */
-const TENANTS = Number(process.env["OPENCLAW_TEST_FLEET"] ?? 40);
+const TENANTS = Number(process.env["OPENCLAW_TEST_FLEET"] ?? 24);
 const BAD = Math.max(2, Math.round(TENANTS * 0.03));
+const DEADLINE_S = TENANTS > 100 ? 90 : 30;
 const ASLEEP = Math.round(TENANTS / 10);
 /** So few that they are what bounds it. */
-const CALLS_PER_MINUTE = Math.max(2_400, TENANTS * 20);
+const CALLS_PER_MINUTE = Math.max(3_000, TENANTS * 20);
 const FIRST_CHAT = 500_000_000;
 const WAIT_MS = 1_500_000;
 
@@ -23,7 +24,9 @@ type Fleet = AzureStage & { ids: TenantId[]; old: string; next: string; bad: Set
 type Progress = { status: string; failures: number; counts: Record<string, number> };
 
 async function openFleetStage(t: Parameters<typeof openAzureStage>[0]): Promise<Fleet> {
-  const stage = await openAzureStage(t, { callsPerMinute: CALLS_PER_MINUTE });
+  // Where its gateway is must not change with the daemon: every runtime would be made anew.
+  const env = { OPENCLAW_INTERNAL_URL: "http://gateway.invalid:9090" };
+  const stage = await openAzureStage(t, { callsPerMinute: CALLS_PER_MINUTE, env });
   const ctx = { db: stage.database.db, clock: systemClock, actor: { name: "ops" } };
   const ids: TenantId[] = [];
   for (let nth = 0; nth < TENANTS; nth += 1) {
@@ -34,13 +37,8 @@ async function openFleetStage(t: Parameters<typeof openAzureStage>[0]): Promise<
     ids.push(tenant.id);
   }
   const [registry] = stage.stamps.map(({ acrServer }) => acrServer);
-  const spread = Math.floor(TENANTS / BAD);
-  const bad = new Set(
-    ids
-      .filter((_, index) => index % spread === 1)
-      .slice(0, BAD)
-      .map(runtimeName),
-  );
+  // In the second half, so that a part is moved before the first fails.
+  const bad = new Set(ids.slice(TENANTS / 2, TENANTS / 2 + BAD).map(runtimeName));
   return { ...stage, ids, old: `${registry}/openclaw:1`, next: `${registry}/openclaw:2`, bad };
 }
 
@@ -67,6 +65,20 @@ function untilProgress(stage: AzureStage, isSo: (progress: Progress) => boolean,
       return isSo(progress) ? progress : undefined;
     },
     what,
+    WAIT_MS,
+  );
+}
+
+/** No job is left that would look at a runtime. */
+async function untilQuiet({ database }: AzureStage): Promise<void> {
+  await until(
+    async () => {
+      const { rows } = await sql`SELECT id FROM graphile_worker.jobs WHERE task_identifier LIKE 'tenant.%'`.execute(
+        database.db,
+      );
+      return rows.length === 0 ? true : undefined;
+    },
+    "the end of all jobs",
     WAIT_MS,
   );
 }
@@ -106,7 +118,7 @@ test(`${TENANTS} tenants on Azure: a rollout that fails for some halts, rolls th
 
   // A rollout that does not agree with some, killed in the middle.
   arm.setHealth(({ app, image }) => (bad.has(app) && image === next ? "unhealthy" : "healthy"));
-  const options = ["--max-failures", String(BAD - 1), "--parallel", "10", "--deadline", "30"];
+  const options = ["--max-failures", String(BAD), "--parallel", "6", "--deadline", String(DEADLINE_S)];
   expectCode(await openclaw("fleet", "rollout", "start", "--image", next, ...options), 0);
   await untilProgress(stage, ({ counts }) => (counts["healthy"] ?? 0) >= TENANTS / 4, "a quarter moved");
   daemon.child.kill("SIGKILL");
@@ -114,11 +126,12 @@ test(`${TENANTS} tenants on Azure: a rollout that fails for some halts, rolls th
   daemon = await stage.startDaemon();
   const settled = ({ counts }: Progress) => counts["moving"] === 0 && counts["rolling-back"] === 0;
   const halted = await untilProgress(stage, (one) => one.status === "halted" && settled(one), "the halt");
-  assert.ok(halted.failures >= BAD - 1 && halted.failures <= BAD, `${halted.failures} failures`);
+  assert.equal(halted.failures, BAD);
+  assert.equal(halted.counts["rolled-back"], BAD);
   t.diagnostic(`halted after ${since()}: ${JSON.stringify(halted.counts)}`);
   const imageOf = (name: string) => arm.state.apps().find((app) => app.name === name)?.image;
   const isAwake = (name: string) => arm.state.apps().find((app) => app.name === name)?.isAwake;
-  for (const name of bad) if (isAwake(name) === true) assert.equal(imageOf(name), old);
+  for (const name of bad) assert.equal(imageOf(name), old);
 
   // It is put right, and goes on.
   arm.setHealth(() => "healthy");
@@ -154,10 +167,7 @@ test(`${TENANTS} tenants on Azure: a rollout that fails for some halts, rolls th
   const [changed, removed] = ids;
   const woken = sleepers[1];
   assert.ok(changed && removed && woken);
-  await until(
-    async () => ((await countTenants(stage, "runtimes.state = 'starting'")) === 0 ? true : undefined),
-    "quiet",
-  );
+  await untilQuiet(stage);
   arm.tamper(runtimeName(changed), ({ template }) =>
     Object.assign(template, { scale: { minReplicas: 1, maxReplicas: 5 } }),
   );

@@ -201,7 +201,9 @@ async function noteTakenOver(ctx: OrchestratorContext, tenant: Tenant, target: T
 async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<ObservedRuntime | undefined> {
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (known === undefined) return undefined;
-  const observed = await ctx.runtimes.sleep(tenant.id);
+  const { isMoving } = await readTarget(ctx.db, tenant.id, ctx.fleet);
+  const urgency = urgencyOf(tenant, { lastSeen: known.state, isMoving });
+  const observed = await ctx.runtimes.sleep(tenant.id, { urgency });
   await store.putRuntime(ctx.db, {
     ...known,
     state: observed.state,
