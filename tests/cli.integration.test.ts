@@ -194,8 +194,9 @@ test("a data folder that can't be made or written is exit 3 and says what to set
 test("an unknown tenant is exit 4 for every command that takes one", async (t) => {
   const openclaw = await openFolder(t, { ...withDatabase(), TELEGRAM_BOT_TOKEN: "123456789:AAEexampleexample" });
   const commands = Object.keys(groupOf("tenant")).filter((name) => !["create", "list"].includes(name));
+  const needed: Record<string, string[]> = { update: ["--tier", "plus"], import: ["no-such-backup"] };
   for (const name of commands) {
-    const more = name === "update" ? ["--tier", "plus"] : [];
+    const more = needed[name] ?? [];
     const json = name === "logs" ? [] : ["--json"];
     const outcome = expectCode(await openclaw("tenant", name, "nobody", ...more, ...json), 4);
     if (json.length > 0) assert.equal(errorOf(outcome).code, "tenant_not_found");

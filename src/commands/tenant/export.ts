@@ -32,8 +32,8 @@ export function command(): Command {
     .action(async (reference: string, { maxSize, reason, timeout, json, ...options }) =>
       withStore(async (store) => {
         const { db, config, secrets } = store;
-        const passphrase = await choosePassphrase(options, secrets);
         const tenant = await getTenant(db, reference);
+        const passphrase = await choosePassphrase(options, secrets);
         const target: BackupTarget = { passphrase, ...targetOf(tenant, store, { ...options, json, passphrase }) };
         const ctx = { ...store, backups: await openBackups(config) };
         const interrupt = watchInterrupt();

@@ -33,9 +33,9 @@ export function command(): Command {
     .action(async (reference: string, file: string, options) =>
       withStore(async (store) => {
         const { passphraseFile, confirm: given, dryRun = false, input, reason, wait, timeout, json } = options;
-        const passphrase = await findPassphrase(passphraseFile, store.secrets);
         const tenant = await getTenant(store.db, reference);
         requireImportable(tenant);
+        const passphrase = await findPassphrase(passphraseFile, store.secrets);
         const ctx = { ...store, backups: await openBackups(store.config) };
         const backup = await inspectBackup(file, passphrase);
         const warning = warningOf(tenant, backup);
