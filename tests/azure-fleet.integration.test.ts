@@ -100,101 +100,105 @@ function assertWithinBudget({ arm, stamps }: AzureStage): number {
   return most;
 }
 
-test(`${TENANTS} tenants on Azure: a rollout that fails for some halts, rolls those back, survives kill -9 and goes on; sleepers move asleep; hands are mended; nothing foreign is touched (F39, F40, F43, F49, F84, F87)`, async (t) => {
-  const stage = await openFleetStage(t);
-  const { arm, openclaw, database, ids, old, next, bad } = stage;
-  await arm.seed.app("somebody-elses", { tags: { owner: "other" } });
-  const started = performance.now();
-  const since = (): string => `${Math.round((performance.now() - started) / 1_000)} s`;
-  let daemon = await stage.startDaemon();
-  await untilCount(stage, "status = 'active' AND runtimes.state = 'running'", TENANTS);
-  t.diagnostic(`${TENANTS} active after ${since()}, ${arm.calls.length} calls`);
+test(
+  `${TENANTS} tenants on Azure: a rollout that fails for some halts, rolls those back, survives kill -9 and goes on; sleepers move asleep; hands are mended; nothing foreign is touched (F39, F40, F43, F49, F84, F87)`,
+  { timeout: TENANTS > 100 ? 3_600_000 : 300_000 },
+  async (t) => {
+    const stage = await openFleetStage(t);
+    const { arm, openclaw, database, ids, old, next, bad } = stage;
+    await arm.seed.app("somebody-elses", { tags: { owner: "other" } });
+    const started = performance.now();
+    const since = (): string => `${Math.round((performance.now() - started) / 1_000)} s`;
+    let daemon = await stage.startDaemon();
+    await untilCount(stage, "status = 'active' AND runtimes.state = 'running'", TENANTS);
+    t.diagnostic(`${TENANTS} active after ${since()}, ${arm.calls.length} calls`);
 
-  // Some sleep.
-  const sleepers = ids.slice(-ASLEEP);
-  for (const id of sleepers) expectCode(await openclaw("tenant", "sleep", id), 0);
-  await stage.passQuietTime();
-  await untilCount(stage, "runtimes.state = 'asleep'", ASLEEP);
+    // Some sleep.
+    const sleepers = ids.slice(-ASLEEP);
+    for (const id of sleepers) expectCode(await openclaw("tenant", "sleep", id), 0);
+    await stage.passQuietTime();
+    await untilCount(stage, "runtimes.state = 'asleep'", ASLEEP);
 
-  // A rollout that does not agree with some, killed in the middle.
-  arm.setHealth(({ app, image }) => (bad.has(app) && image === next ? "unhealthy" : "healthy"));
-  const options = ["--max-failures", String(BAD), "--parallel", "6", "--deadline", String(DEADLINE_S)];
-  expectCode(await openclaw("fleet", "rollout", "start", "--image", next, ...options), 0);
-  await untilProgress(stage, ({ counts }) => (counts["healthy"] ?? 0) >= TENANTS / 4, "a quarter moved");
-  daemon.child.kill("SIGKILL");
-  await daemon.exit;
-  daemon = await stage.startDaemon();
-  const settled = ({ counts }: Progress) => counts["moving"] === 0 && counts["rolling-back"] === 0;
-  const halted = await untilProgress(stage, (one) => one.status === "halted" && settled(one), "the halt");
-  assert.equal(halted.failures, BAD);
-  assert.equal(halted.counts["rolled-back"], BAD);
-  t.diagnostic(`halted after ${since()}: ${JSON.stringify(halted.counts)}`);
-  const imageOf = (name: string) => arm.state.apps().find((app) => app.name === name)?.image;
-  const isAwake = (name: string) => arm.state.apps().find((app) => app.name === name)?.isAwake;
-  for (const name of bad) assert.equal(imageOf(name), old);
+    // A rollout that does not agree with some, killed in the middle.
+    arm.setHealth(({ app, image }) => (bad.has(app) && image === next ? "unhealthy" : "healthy"));
+    const options = ["--max-failures", String(BAD), "--parallel", "6", "--deadline", String(DEADLINE_S)];
+    expectCode(await openclaw("fleet", "rollout", "start", "--image", next, ...options), 0);
+    await untilProgress(stage, ({ counts }) => (counts["healthy"] ?? 0) >= TENANTS / 4, "a quarter moved");
+    daemon.child.kill("SIGKILL");
+    await daemon.exit;
+    daemon = await stage.startDaemon();
+    const settled = ({ counts }: Progress) => counts["moving"] === 0 && counts["rolling-back"] === 0;
+    const halted = await untilProgress(stage, (one) => one.status === "halted" && settled(one), "the halt");
+    assert.equal(halted.failures, BAD);
+    assert.equal(halted.counts["rolled-back"], BAD);
+    t.diagnostic(`halted after ${since()}: ${JSON.stringify(halted.counts)}`);
+    const imageOf = (name: string) => arm.state.apps().find((app) => app.name === name)?.image;
+    const isAwake = (name: string) => arm.state.apps().find((app) => app.name === name)?.isAwake;
+    for (const name of bad) assert.equal(imageOf(name), old);
 
-  // It is put right, and goes on.
-  arm.setHealth(() => "healthy");
-  expectCode(await openclaw("fleet", "rollout", "resume", "--max-failures", String(2 * BAD)), 0);
-  const ended = await untilProgress(stage, (one) => one.status === "finished" && settled(one), "the end");
-  t.diagnostic(`ended after ${since()}: ${JSON.stringify(ended.counts)}`);
-  assert.equal(ended.counts["moved-asleep"], ASLEEP);
-  assert.equal((ended.counts["healthy"] ?? 0) + (ended.counts["rolled-back"] ?? 0), TENANTS - ASLEEP);
+    // It is put right, and goes on.
+    arm.setHealth(() => "healthy");
+    expectCode(await openclaw("fleet", "rollout", "resume", "--max-failures", String(2 * BAD)), 0);
+    const ended = await untilProgress(stage, (one) => one.status === "finished" && settled(one), "the end");
+    t.diagnostic(`ended after ${since()}: ${JSON.stringify(ended.counts)}`);
+    assert.equal(ended.counts["moved-asleep"], ASLEEP);
+    assert.equal((ended.counts["healthy"] ?? 0) + (ended.counts["rolled-back"] ?? 0), TENANTS - ASLEEP);
 
-  // Nobody was given the new image twice, and sleepers have not been woken.
-  const given = new Map<string, number>();
-  for (const { method, path, body, status } of arm.calls) {
-    const [, name] = /\/containerApps\/([^/]+)$/i.exec(path) ?? [];
-    if (method !== "PUT" || name === undefined || status >= 300 || !JSON.stringify(body).includes(`"${next}"`))
-      continue;
-    given.set(name, (given.get(name) ?? 0) + 1);
-  }
-  assert.deepEqual(
-    [...given].filter(([, times]) => times > 1),
-    [],
-  );
-  for (const id of sleepers) {
-    assert.equal(isAwake(runtimeName(id)), false);
-    assert.equal(given.get(runtimeName(id)), undefined);
-  }
-  const [sleeper] = sleepers;
-  assert.ok(sleeper);
-  await write(daemon, FIRST_CHAT + ids.indexOf(sleeper), "wake up");
-  await until(async () => arm.deliveries.find(({ app }) => app === runtimeName(sleeper)), "its message", 60_000);
-  assert.equal(imageOf(runtimeName(sleeper)), next);
+    // Nobody was given the new image twice, and sleepers have not been woken.
+    const given = new Map<string, number>();
+    for (const { method, path, body, status } of arm.calls) {
+      const [, name] = /\/containerApps\/([^/]+)$/i.exec(path) ?? [];
+      if (method !== "PUT" || name === undefined || status >= 300 || !JSON.stringify(body).includes(`"${next}"`))
+        continue;
+      given.set(name, (given.get(name) ?? 0) + 1);
+    }
+    assert.deepEqual(
+      [...given].filter(([, times]) => times > 1),
+      [],
+    );
+    for (const id of sleepers) {
+      assert.equal(isAwake(runtimeName(id)), false);
+      assert.equal(given.get(runtimeName(id)), undefined);
+    }
+    const [sleeper] = sleepers;
+    assert.ok(sleeper);
+    await write(daemon, FIRST_CHAT + ids.indexOf(sleeper), "wake up");
+    await until(async () => arm.deliveries.find(({ app }) => app === runtimeName(sleeper)), "its message", 60_000);
+    assert.equal(imageOf(runtimeName(sleeper)), next);
 
-  // Changed behind its back, one removed, one woken: found by one sweep that only lists, and mended.
-  const [changed, removed] = ids;
-  const woken = sleepers[1];
-  assert.ok(changed && removed && woken);
-  await untilQuiet(stage);
-  arm.tamper(runtimeName(changed), ({ template }) =>
-    Object.assign(template, { scale: { minReplicas: 1, maxReplicas: 5 } }),
-  );
-  arm.tamper(runtimeName(woken), ({ revisions }) => revisions.slice(-1).forEach((one) => (one.active = true)));
-  const drift = documentOf(await openclaw("fleet", "drift", "--json"));
-  assert.ok(JSON.stringify(drift).includes("scale"), JSON.stringify(drift).slice(0, 500));
-  const from = arm.calls.length;
-  await sql`SELECT graphile_worker.add_job('sweep.runtimes', '{}'::json)`.execute(database.db);
-  const app = (id: TenantId) => arm.state.apps().find(({ name }) => name === runtimeName(id));
-  await until(async () => (app(changed)?.template.scale?.maxReplicas === 1 ? true : undefined), "the scale", 60_000);
-  await until(async () => (app(woken)?.isAwake === false ? true : undefined), "it to sleep again", 60_000);
-  const calls = arm.calls.slice(from);
-  const looked = new Set(
-    calls.filter(({ path }) => /\/containerApps\/oc-/i.test(path)).map(({ path }) => path.split("/")[8]),
-  );
-  assert.deepEqual(
-    looked,
-    new Set([runtimeName(changed), runtimeName(woken)]),
-    "only those that differ were looked at",
-  );
-  assert.ok(calls.length - looked.size * 20 < CALLS_PER_MINUTE / 4);
-  assert.deepEqual(
-    arm.calls.filter(({ path }) => path.includes("somebody-elses")),
-    [],
-  );
-  t.diagnostic(
-    `most calls in a minute: ${assertWithinBudget(stage)} of ${CALLS_PER_MINUTE}; ${arm.calls.length} in all, ${since()}`,
-  );
-  assert.deepEqual(arm.violations, []);
-});
+    // Changed behind its back, one removed, one woken: found by one sweep that only lists, and mended.
+    const [changed, removed] = ids;
+    const woken = sleepers[1];
+    assert.ok(changed && removed && woken);
+    await untilQuiet(stage);
+    arm.tamper(runtimeName(changed), ({ template }) =>
+      Object.assign(template, { scale: { minReplicas: 1, maxReplicas: 5 } }),
+    );
+    arm.tamper(runtimeName(woken), ({ revisions }) => revisions.slice(-1).forEach((one) => (one.active = true)));
+    const drift = documentOf(await openclaw("fleet", "drift", "--json"));
+    assert.ok(JSON.stringify(drift).includes("scale"), JSON.stringify(drift).slice(0, 500));
+    const from = arm.calls.length;
+    await sql`SELECT graphile_worker.add_job('sweep.runtimes', '{}'::json)`.execute(database.db);
+    const app = (id: TenantId) => arm.state.apps().find(({ name }) => name === runtimeName(id));
+    await until(async () => (app(changed)?.template.scale?.maxReplicas === 1 ? true : undefined), "the scale", 60_000);
+    await until(async () => (app(woken)?.isAwake === false ? true : undefined), "it to sleep again", 60_000);
+    const calls = arm.calls.slice(from);
+    const looked = new Set(
+      calls.filter(({ path }) => /\/containerApps\/oc-/i.test(path)).map(({ path }) => path.split("/")[8]),
+    );
+    assert.deepEqual(
+      looked,
+      new Set([runtimeName(changed), runtimeName(woken)]),
+      "only those that differ were looked at",
+    );
+    assert.ok(calls.length - looked.size * 20 < CALLS_PER_MINUTE / 4);
+    assert.deepEqual(
+      arm.calls.filter(({ path }) => path.includes("somebody-elses")),
+      [],
+    );
+    t.diagnostic(
+      `most calls in a minute: ${assertWithinBudget(stage)} of ${CALLS_PER_MINUTE}; ${arm.calls.length} in all, ${since()}`,
+    );
+    assert.deepEqual(arm.violations, []);
+  },
+);
