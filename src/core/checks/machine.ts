@@ -1,4 +1,4 @@
-import { type Check, ok, warning } from "../platform/check.ts";
+import { type Check, failed, ok, warning } from "../platform/check.ts";
 import type { Config } from "../platform/config.ts";
 import { makeDataDir } from "../platform/data-dir.ts";
 
@@ -19,6 +19,11 @@ export function machineChecks(config: Config): Check[] {
 function checkAddresses({ http, runtime, vault, database, redisUrl }: Config) {
   const parts = [`runtimes ${runtime.driver}`, `vault ${vault.kind}`, `database ${database.kind}`];
   const read = [...parts, `redis ${redisUrl === undefined ? "none" : "url"}`].join(", ");
+  if (runtime.driver === "azure" && http.internalUrl === undefined)
+    return failed(
+      `${read}; runtimes on Azure can't reach the internal listener at ${http.internalListen.host}`,
+      "Set OPENCLAW_INTERNAL_URL to where they reach the gateway, e.g. https://gateway.internal.example",
+    );
   if (http.publicUrl !== undefined) return ok(read);
   return warning(
     `${read}; nobody outside is told where the public listener is`,
