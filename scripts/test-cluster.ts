@@ -38,6 +38,8 @@ export async function withTestCluster<Result>(work: (cluster: TestCluster) => Pr
   }
 }
 
+const ADMIN_SHUTDOWN = "57P01";
+
 async function withTemplate<Result>(
   adminUrl: string,
   work: (cluster: TestCluster) => Promise<Result>,
@@ -57,7 +59,10 @@ async function withPool<Result>(
   url: string,
   work: (pool: ReturnType<typeof createPool>) => Promise<Result>,
 ): Promise<Result> {
-  const onIdleError = (error: Error) => console.error(error);
+  const onIdleError = (error: Error) => {
+    // A connection that is on its way out when its database is dropped by force.
+    if (!("code" in error) || error.code !== ADMIN_SHUTDOWN) console.error(error);
+  };
   const pool = createPool({ url, max: 2, applicationName: "openclaw-test-run", onIdleError });
   try {
     return await work(pool);
