@@ -83,8 +83,7 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
   await stopIfSecretDiffers(ctx, known);
   const ensured = await ensureRuntime(ctx, tenant, spec, call);
-  const awake = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id, call) : ensured;
-  const observed = awake.state === "running" ? awake : await ctx.runtimes.inspect(tenant.id, call);
+  const observed = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id, call) : ensured;
   if (observed.state === "failed") {
     throw new UpstreamError("runtime_failed", `the runtime failed: ${observed.reason ?? "no reason given"}`, {
       service: "runtime",

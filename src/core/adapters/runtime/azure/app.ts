@@ -60,18 +60,22 @@ export async function getRevision(
   );
 }
 
-/** Makes the app what `body` says, or makes it anew, and waits until Azure says that it is done. */
-export async function putApp(client: StampClient, errand: Errand, name: string, body: ContainerApp): Promise<void> {
+/** Makes the app what `body` says, or makes it anew, and waits until Azure says that it is done. @returns what came of it. */
+export async function putApp(
+  client: StampClient,
+  errand: Errand,
+  name: string,
+  body: ContainerApp,
+): Promise<ContainerApp> {
   const { stamp, arm, pollMs } = client;
   const suffix = body.template?.revisionSuffix ?? "";
-  await client.step(
+  return client.step(
     errand,
     "app.apply",
     `The revision ${suffix} of the container app ${name} was refused`,
     async () => {
-      await (
-        await arm.apps()
-      ).containerApps
+      const { containerApps } = await arm.apps();
+      return containerApps
         .createOrUpdate(stamp.resourceGroup, name, body, { updateIntervalInMs: pollMs })
         .pollUntilDone();
     },

@@ -9,7 +9,7 @@ import { ensureIdentity, ensureRoles, takeRoles } from "./identity.ts";
 import { isMadeOf, runtimeName, suffixOf } from "./names.ts";
 import { isActive, isInForce, isReady, latestOf } from "./observe.ts";
 import type { Records } from "./records.ts";
-import { offerSecrets } from "./secret-offer.ts";
+import { hasSecrets, offerSecrets } from "./secret-offer.ts";
 import { ensureStateFolder, type JobTurn } from "./state-share.ts";
 import type { Errand, StampClient } from "./steps.ts";
 
@@ -24,6 +24,9 @@ export type Application = {
   prepare: () => Promise<void>;
 };
 
+/** What is there once it is done, as far as Azure has told of its own accord: whoever observes it need not ask again. */
+export type Applied = { app: ContainerApp; revisions: readonly Revision[] | undefined };
+
 /**
  * Makes the app what `spec` says, and has it run: identity, its rights, the folder of its state, then the app, each only where it is
  * missing. When it returns, Azure has taken it over; it need not be healthy yet.
@@ -33,28 +36,44 @@ export async function applySpec(
   errand: Errand,
   spec: RuntimeSpec,
   app: ContainerApp | undefined,
-): Promise<void> {
+): Promise<Applied> {
   const { client, installation } = application;
   const drift = app === undefined ? [] : driftFrom({ client, installation }, spec, app);
   if (app === undefined || !isInForce({ app, spec, drift }) || app.provisioningState !== "Succeeded") {
     if (app === undefined) await requireRoom(application);
     await application.prepare();
-    const surplus = await giveAccess(application, errand, spec);
-    if (app === undefined) await ensureStateFolder(application, errand, spec.tenantId);
-    else if (isActive({ app, revisions: undefined })) {
-      const wanted = containerAppOf(spec, client.stamp, installation, "");
-      await offerSecrets(client, errand, runtimeName(spec.tenantId), { app, wanted });
-    }
-    await takeRoles(client, errand, surplus);
+    await prepareAccess(application, errand, spec, app);
     return replace(application, errand, spec, app, drift);
   }
-  const revisions = await listRevisions(client, errand, runtimeName(spec.tenantId));
+  const name = runtimeName(spec.tenantId);
+  const revisions = await listRevisions(client, errand, name);
   const latest = latestOf({ app, revisions });
   // Somebody may have started an old one by hand, beside ours.
-  await stopRevisions(client, errand, runtimeName(spec.tenantId), others(revisions, latest));
-  if (latest?.active !== true) await startRevision(client, errand, runtimeName(spec.tenantId), latest?.name ?? "");
+  await stopRevisions(client, errand, name, others(revisions, latest));
+  if (latest?.active !== true) {
+    await startRevision(client, errand, name, latest?.name ?? "");
+    return { app, revisions: latest === undefined ? undefined : [{ ...latest, active: true }] };
+  }
   // What keeps it from starting may be a right that somebody has taken away.
-  else if (!isReady(app)) await takeRoles(client, errand, await giveAccess(application, errand, spec));
+  if (!isReady(app)) await takeRoles(client, errand, await giveAccess(application, errand, spec));
+  return { app, revisions };
+}
+
+/** What a new revision needs to start. An app that runs with these secrets already shows that it may read them. */
+async function prepareAccess(
+  application: Application,
+  errand: Errand,
+  spec: RuntimeSpec,
+  app: ContainerApp | undefined,
+): Promise<void> {
+  const { client, installation } = application;
+  const wanted = containerAppOf(spec, client.stamp, installation, "");
+  if (app !== undefined && isReady(app) && app.provisioningState === "Succeeded" && hasSecrets(app, wanted)) return;
+  const surplus = await giveAccess(application, errand, spec);
+  if (app === undefined) await ensureStateFolder(application, errand, spec.tenantId);
+  else if (isActive({ app, revisions: undefined }))
+    await offerSecrets(client, errand, runtimeName(spec.tenantId), { app, wanted });
+  await takeRoles(client, errand, surplus);
 }
 
 /** Beyond it Azure would refuse the rights that a runtime needs, in the middle of making it. */
@@ -91,7 +110,7 @@ async function replace(
   spec: RuntimeSpec,
   app: ContainerApp | undefined,
   drift: readonly string[],
-): Promise<void> {
+): Promise<Applied> {
   const name = runtimeName(spec.tenantId);
   const revisions = app === undefined ? [] : await listRevisions(client, errand, name);
   const suffix = app?.template?.revisionSuffix;
@@ -99,13 +118,14 @@ async function replace(
     // Of what lies outside the template, such as ingress, no new revision is made.
     const latest = latestOf({ app, revisions });
     await stopRevisions(client, errand, name, others(revisions, latest));
-    await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, suffix));
+    const made = await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, suffix));
     if (latest?.active === false) await startRevision(client, errand, name, latest.name ?? "");
-    return;
+    return { app: made, revisions: latest === undefined ? undefined : [{ ...latest, active: true }] };
   }
   await stopRevisions(client, errand, name, revisions);
   const next = suffixOf(spec.hash, await records.nextRevision(spec.tenantId));
-  await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, next));
+  const made = await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, next));
+  return { app: made, revisions: undefined };
 }
 
 /** In what an app differs from what it was told to be. */

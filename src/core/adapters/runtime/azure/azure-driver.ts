@@ -16,7 +16,7 @@ import {
   type RuntimeSpec,
 } from "../runtime-driver.ts";
 import { getApp, getSettledApp, listRevisions, removeApp, stopRevisions } from "./app.ts";
-import { applySpec, driftFrom, giveAccess } from "./apply.ts";
+import { type Applied, applySpec, driftFrom, giveAccess } from "./apply.ts";
 import type { ArmClients } from "./arm-clients.ts";
 import { removeIdentity, takeRoles } from "./identity.ts";
 import { leftBehind, listApps, listIdentities } from "./inventory.ts";
@@ -134,9 +134,12 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     const { tenantId } = record;
     const app = await getApp(client, errand, { tenantId, installation: await readInstallation() });
     if (app === undefined) return withoutApp(record);
+    return judge(client, record, { app, revisions: await listRevisions(client, errand, runtimeName(tenantId)) });
+  }
+
+  async function judge(client: StampClient, record: AzureRecord, { app, revisions }: Applied) {
     const address = addressOf(app);
-    if (address !== record.address) await records.change(tenantId, { address });
-    const revisions = await listRevisions(client, errand, runtimeName(tenantId));
+    if (address !== record.address) await records.change(record.tenantId, { address });
     return withHealth(observeApp(await sightOf(client, record, app, revisions)));
   }
 
@@ -186,8 +189,8 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     const app = await getSettledApp(client, errand, { tenantId, installation: own });
     const room = roomOf(client.stamp, options.stamps);
     const prepareIt = () => prepare(client, errand);
-    await applySpec({ client, records, installation: own, room, inTurn, prepare: prepareIt }, errand, spec, app);
-    const seen = await observe(client, errand, record);
+    const application = { client, records, installation: own, room, inTurn, prepare: prepareIt };
+    const seen = await judge(client, record, await applySpec(application, errand, spec, app));
     if (seen.state === "starting") starting.set(tenantId, { hash: seen.specHash, at: performance.now() });
     else starting.delete(tenantId);
     return seen;
@@ -205,11 +208,12 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     await records.change(tenantId, { desired: "asleep" });
     const client = clientOf(record.stampId);
     const app = await getSettledApp(client, errand, { tenantId, installation: await readInstallation() });
-    if (app !== undefined) {
-      const revisions = await listRevisions(client, errand, runtimeName(tenantId));
-      await stopRevisions(client, errand, runtimeName(tenantId), revisions);
-    }
-    return observe(client, errand, { ...record, desired: "asleep" });
+    const asleep: AzureRecord = { ...record, desired: "asleep" };
+    if (app === undefined) return withoutApp(asleep);
+    const revisions = await listRevisions(client, errand, runtimeName(tenantId));
+    await stopRevisions(client, errand, runtimeName(tenantId), revisions);
+    // Each was read back to be stopped.
+    return judge(client, asleep, { app, revisions: [] });
   }
 
   async function wake(tenantId: TenantId, errand: Errand): Promise<ObservedRuntime> {

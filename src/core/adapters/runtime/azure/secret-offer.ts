@@ -14,7 +14,7 @@ export async function offerSecrets(
   { app, wanted }: { app: ContainerApp; wanted: ContainerApp },
 ): Promise<void> {
   const secrets = wanted.configuration?.secrets ?? [];
-  if (areRead(secrets, app.configuration?.secrets ?? [])) return;
+  if (hasSecrets(app, wanted)) return;
   const { stamp, arm, pollMs } = client;
   await client.step(errand, "secrets.offer", `The new secrets of the container app ${name} were refused`, async () => {
     const { containerApps } = await arm.apps();
@@ -28,10 +28,15 @@ export async function offerSecrets(
   });
 }
 
-/** Whether every secret of the vault is one that the app has been given. */
-function areRead(wanted: readonly Secret[], had: readonly Secret[]): boolean {
-  const urls = new Set(had.map(({ keyVaultUrl }) => keyVaultUrl?.toLowerCase()));
-  return wanted.every(({ keyVaultUrl }) => keyVaultUrl === undefined || urls.has(keyVaultUrl.toLowerCase()));
+/** Whether the app has been given every secret of the vault that it is to have, and no other. */
+export function hasSecrets(app: ContainerApp, wanted: ContainerApp): boolean {
+  const [had, needed] = [vaultUrls(app), vaultUrls(wanted)];
+  return had.size === needed.size && [...needed].every((url) => had.has(url));
+}
+
+function vaultUrls({ configuration }: ContainerApp): Set<string> {
+  const urls = (configuration?.secrets ?? []).map(({ keyVaultUrl }) => keyVaultUrl?.toLowerCase());
+  return new Set(urls.filter((url) => url !== undefined));
 }
 
 /** Those whose values lie in the app itself, other than the wanted ones. */
