@@ -22,6 +22,8 @@ CREATE TABLE azure_runtimes (
   desired       text NOT NULL CHECK (desired IN ('awake', 'asleep')),
   -- Of its managed identity.
   principal_id  text,
+  -- The names of the secrets that it may read, and no others: once that was settled, it need not be looked at again.
+  granted       text,
   -- How many revisions were begun: a name that one ever had can't be given again.
   revisions     integer NOT NULL DEFAULT 0,
   -- Where its ingress answers, once Azure has told.

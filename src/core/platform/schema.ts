@@ -51,6 +51,7 @@ export interface AuditLog {
 export interface AzureRuntimes {
   address: string | null;
   desired: "awake" | "asleep";
+  granted: string | null;
   principalId: string | null;
   revisions: Generated<number>;
   spec: ColumnType<unknown, string, string> | null;

@@ -1,5 +1,4 @@
 import type { ContainerApp, Revision } from "@azure/arm-appcontainers";
-import type { RoleAssignment } from "@azure/arm-authorization";
 import { DeferredError } from "../../../platform/errors.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { listRevisions, putApp, startRevision, stopRevisions } from "./app.ts";
@@ -9,7 +8,7 @@ import { ensureIdentity, ensureRoles, takeRoles } from "./identity.ts";
 import { isMadeOf, runtimeName, suffixOf } from "./names.ts";
 import { isActive, isInForce, isReady, latestOf } from "./observe.ts";
 import type { Records } from "./records.ts";
-import { hasSecrets, offerSecrets } from "./secret-offer.ts";
+import { offerSecrets } from "./secret-offer.ts";
 import { ensureStateFolder, type JobTurn } from "./state-share.ts";
 import type { Errand, StampClient } from "./steps.ts";
 
@@ -19,6 +18,8 @@ export type Application = {
   installation: string;
   /** How many runtimes fit on the stamp. */
   room: number;
+  /** `grantOf` the spec for which its rights were settled last. */
+  granted: string | undefined;
   inTurn: JobTurn;
   /** What all runtimes of the stamp have in common is there once this resolves. */
   prepare: () => Promise<void>;
@@ -55,11 +56,11 @@ export async function applySpec(
     return { app, revisions: latest === undefined ? undefined : [{ ...latest, active: true }] };
   }
   // What keeps it from starting may be a right that somebody has taken away.
-  if (!isReady(app)) await takeRoles(client, errand, await giveAccess(application, errand, spec));
+  if (!isReady(app)) await settleAccess(application, errand, spec);
   return { app, revisions };
 }
 
-/** What a new revision needs to start. An app that runs with these secrets already shows that it may read them. */
+/** What a new revision needs to start. One that is ready and reads the same secrets shows that it may. */
 async function prepareAccess(
   application: Application,
   errand: Errand,
@@ -67,13 +68,35 @@ async function prepareAccess(
   app: ContainerApp | undefined,
 ): Promise<void> {
   const { client, installation } = application;
-  const wanted = containerAppOf(spec, client.stamp, installation, "");
-  if (app !== undefined && isReady(app) && app.provisioningState === "Succeeded" && hasSecrets(app, wanted)) return;
-  const surplus = await giveAccess(application, errand, spec);
-  if (app === undefined) await ensureStateFolder(application, errand, spec.tenantId);
-  else if (isActive({ app, revisions: undefined }))
+  if (app !== undefined && isReady(app) && application.granted === grantOf(spec)) return;
+  await settleAccess(application, errand, spec, async () => {
+    if (app === undefined) return ensureStateFolder(application, errand, spec.tenantId);
+    if (!isActive({ app, revisions: undefined })) return;
+    const wanted = containerAppOf(spec, client.stamp, installation, "");
     await offerSecrets(client, errand, runtimeName(spec.tenantId), { app, wanted });
+  });
+}
+
+/** All that says which secrets a runtime reads. */
+export function grantOf({ secrets }: RuntimeSpec): string {
+  return Object.values(secrets).toSorted().join(" ");
+}
+
+/** The runtime's identity may read its own secrets and, once `whatNeedsThem` is done, no other. */
+export async function settleAccess(
+  application: Pick<Application, "client" | "records" | "installation">,
+  errand: Errand,
+  spec: RuntimeSpec,
+  whatNeedsThem: () => Promise<void> = async () => undefined,
+): Promise<void> {
+  const { client, records, installation } = application;
+  const { tenantId } = spec;
+  const principalId = await ensureIdentity(client, errand, { tenantId, installation });
+  await records.change(tenantId, { principalId });
+  const surplus = await ensureRoles(client, errand, principalId, Object.values(spec.secrets));
+  await whatNeedsThem();
   await takeRoles(client, errand, surplus);
+  await records.change(tenantId, { granted: grantOf(spec) });
 }
 
 /** Beyond it Azure would refuse the rights that a runtime needs, in the middle of making it. */
@@ -89,18 +112,6 @@ async function requireRoom({ client: { stamp }, records, room }: Application): P
 
 function others(revisions: readonly Revision[], latest: Revision | undefined): Revision[] {
   return revisions.filter((revision) => revision !== latest);
-}
-
-/** The runtime's identity may read its own secrets. @returns what it need not be allowed any more. */
-export async function giveAccess(
-  { client, records, installation }: Pick<Application, "client" | "records" | "installation">,
-  errand: Errand,
-  spec: RuntimeSpec,
-): Promise<RoleAssignment[]> {
-  const { tenantId } = spec;
-  const principalId = await ensureIdentity(client, errand, { tenantId, installation });
-  await records.change(tenantId, { principalId });
-  return ensureRoles(client, errand, principalId, Object.values(spec.secrets));
 }
 
 /** The old revision is gone with its last replica before the new one is made. */

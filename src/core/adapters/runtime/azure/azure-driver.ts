@@ -16,9 +16,9 @@ import {
   type RuntimeSpec,
 } from "../runtime-driver.ts";
 import { getApp, getSettledApp, listRevisions, removeApp, stopRevisions } from "./app.ts";
-import { type Applied, applySpec, driftFrom, giveAccess } from "./apply.ts";
+import { type Applied, applySpec, driftFrom, settleAccess } from "./apply.ts";
 import type { ArmClients } from "./arm-clients.ts";
-import { removeIdentity, takeRoles } from "./identity.ts";
+import { removeIdentity } from "./identity.ts";
 import { leftBehind, listApps, listIdentities } from "./inventory.ts";
 import { runtimeName } from "./names.ts";
 import { addressOf, observeApp, probe, type Sight } from "./observe.ts";
@@ -175,8 +175,7 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     const client = clientOf(known.stampId);
     if (known.desired === "asleep" && readsOthers(known.spec, spec)) {
       // In force within minutes, for which its next wake should not have to wait.
-      const application = { client, records, installation: await readInstallation() };
-      await takeRoles(client, errand, await giveAccess(application, errand, spec));
+      await settleAccess({ client, records, installation: await readInstallation() }, errand, spec);
     }
     await records.change(tenantId, { spec });
     const record = { ...known, spec };
@@ -189,7 +188,8 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     const app = await getSettledApp(client, errand, { tenantId, installation: own });
     const room = roomOf(client.stamp, options.stamps);
     const prepareIt = () => prepare(client, errand);
-    const application = { client, records, installation: own, room, inTurn, prepare: prepareIt };
+    const { granted } = record;
+    const application = { client, records, installation: own, room, granted, inTurn, prepare: prepareIt };
     const seen = await judge(client, record, await applySpec(application, errand, spec, app));
     if (seen.state === "starting") starting.set(tenantId, { hash: seen.specHash, at: performance.now() });
     else starting.delete(tenantId);
@@ -325,5 +325,13 @@ function readsOthers(before: RuntimeSpec | undefined, { secrets }: RuntimeSpec):
 
 /** For what bears our mark and nobody remembers. */
 function unknownRecord(tenantId: TenantId, stampId: StampId): AzureRecord {
-  return { tenantId, stampId, spec: undefined, desired: "awake", principalId: undefined, address: undefined };
+  return {
+    tenantId,
+    stampId,
+    spec: undefined,
+    desired: "awake",
+    principalId: undefined,
+    address: undefined,
+    granted: undefined,
+  };
 }

@@ -14,6 +14,8 @@ export type AzureRecord = {
   desired: "awake" | "asleep";
   principalId: string | undefined;
   address: string | undefined;
+  /** `grantOf` the spec for which its rights were settled last. */
+  granted: string | undefined;
 };
 
 export type RecordChange = Partial<Omit<AzureRecord, "tenantId" | "stampId">>;
@@ -57,6 +59,7 @@ export function createRecords({ db, clock }: { db: Db; clock: Clock }) {
           desired: "awake",
           principalId: null,
           address: null,
+          granted: null,
           updatedAt: clock.now(),
         })
         .where("tenantId", "=", tenantId)
@@ -104,5 +107,6 @@ function parse(row: Row): AzureRecord {
     desired: row.desired,
     principalId: row.principalId ?? undefined,
     address: row.address ?? undefined,
+    granted: row.granted ?? undefined,
   };
 }

@@ -29,7 +29,7 @@ export async function offerSecrets(
 }
 
 /** Whether the app has been given every secret of the vault that it is to have, and no other. */
-export function hasSecrets(app: ContainerApp, wanted: ContainerApp): boolean {
+function hasSecrets(app: ContainerApp, wanted: ContainerApp): boolean {
   const [had, needed] = [vaultUrls(app), vaultUrls(wanted)];
   return had.size === needed.size && [...needed].every((url) => had.has(url));
 }
