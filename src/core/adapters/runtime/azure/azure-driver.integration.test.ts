@@ -4,9 +4,10 @@ import { request } from "undici";
 import { DeferredError } from "../../../platform/errors.ts";
 import type { StampId, TenantId } from "../../../platform/ids.ts";
 import { roomOf } from "../../../platform/stamps.ts";
+import { armClients } from "../../../testing/fakes/azure/arm/test-setup.ts";
 import type { ArmServer } from "../../../testing/fakes/azure/arm-server.ts";
 import { runtimeDriverContract, someTenantId, until, untilState } from "../contract.ts";
-import { runtimeName } from "./names.ts";
+import { runtimeName, STATE_SHARE } from "./names.ts";
 import { setUpAzure } from "./test-setup.ts";
 
 runtimeDriverContract("azure", async (t: TestContext) => {
@@ -138,6 +139,23 @@ test("what has our name and not our mark is left alone, and said so (F43)", asyn
     await assert.rejects(attempt(), { code: "foreign_resource" });
   assert.deepEqual(await driver.list(), []);
   assert.equal(bench.arm.state.apps().length, 1);
+});
+
+test("the environment's storage that leads elsewhere is left alone: what mounts it would come up with another state (F31, F43)", async (t) => {
+  const bench = await setUpAzure(t);
+  const [stamp] = bench.stamps;
+  assert.ok(stamp);
+  const { containers } = armClients({ ...bench, vaults: [...bench.vaults], stamps: [...bench.stamps] });
+  const environment = stamp.environmentId.slice(stamp.environmentId.lastIndexOf("/") + 1);
+  const storages = containers.managedEnvironmentsStorages;
+  const nfsAzureFile = { server: "others.file.core.windows.net", shareName: "/others/state", accessMode: "ReadWrite" };
+  await storages.createOrUpdate(stamp.resourceGroup, environment, STATE_SHARE, { properties: { nfsAzureFile } });
+  const tenantId = someTenantId();
+  await bench.seedSecrets(tenantId);
+  const refused = { code: "foreign_resource", message: /leads to others\.file\.core\.windows\.net\/others\/state/ };
+  await assert.rejects(bench.openDriver().ensure(bench.spec(tenantId, 1)), refused);
+  const found = await storages.get(stamp.resourceGroup, environment, STATE_SHARE);
+  assert.equal(found.properties?.nfsAzureFile?.server, nfsAzureFile.server);
 });
 
 test("a list asks for pages, never for one runtime, and finds what nobody remembers (F43)", async (t) => {

@@ -57,21 +57,30 @@ async function ensureStorage(client: StampClient, errand: Errand): Promise<void>
   const { stamp, arm } = client;
   const environment = stamp.environmentId.slice(stamp.environmentId.lastIndexOf("/") + 1);
   const what = `The environment's storage ${STATE_SHARE}`;
+  const shareName = `/${stamp.storageAccount}/${STATE_SHARE}`;
   const found = await client.look(errand, `${what} could not be read`, () =>
     ifThere(async () =>
       (await arm.apps()).managedEnvironmentsStorages.get(stamp.resourceGroup, environment, STATE_SHARE),
     ),
   );
   const server = `${stamp.storageAccount}.file.core.windows.net`;
-  if (found?.properties?.nfsAzureFile?.server?.toLowerCase() === server) return;
+  const mounted = found?.properties?.nfsAzureFile;
+  if (mounted?.server?.toLowerCase() === server && mounted.shareName?.toLowerCase() === shareName) return;
+  // It bears no mark, and every app that mounts it would come up with another state, or none.
+  if (found !== undefined)
+    throw foreign(`${what}, which leads to ${describeShare(mounted)} instead of ${server}${shareName},`);
   await client.step(errand, "stamp.storage", `${what} could not be made`, async () => {
-    const nfsAzureFile = { server, shareName: `/${stamp.storageAccount}/${STATE_SHARE}`, accessMode: "ReadWrite" };
+    const nfsAzureFile = { server, shareName, accessMode: "ReadWrite" };
     await (
       await arm.apps()
     ).managedEnvironmentsStorages.createOrUpdate(stamp.resourceGroup, environment, STATE_SHARE, {
       properties: { nfsAzureFile },
     });
   });
+}
+
+function describeShare(mounted: { server?: string; shareName?: string } | undefined): string {
+  return mounted === undefined ? "a share that is not NFS" : `${mounted.server ?? ""}${mounted.shareName ?? ""}`;
 }
 
 function jobOf({ stamp }: StampClient, installation: string, script: string, folder: string): Job {
