@@ -96,13 +96,14 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     return withAdvisoryLock(lockPool, `azure-runtime:${tenantId}`, lock, () => work({ ...call, tenantId }));
   }
 
-  const inTurn: JobTurn = ({ stamp }, work) => {
+  const inTurn: JobTurn = ({ stamp }, { signal }, work) => {
     const busy = () =>
       new DeferredError("state_job_busy", `The job of the stamp ${stamp.id} works for others.`, {
         service: "azure",
         afterMs: 5_000,
       });
-    return withAdvisoryLock(turnPool, `azure-job:${stamp.id}`, { patienceMs: TURN_PATIENCE_MS, busy }, work);
+    const lock = { patienceMs: TURN_PATIENCE_MS, busy, signal };
+    return withAdvisoryLock(turnPool, `azure-job:${stamp.id}`, lock, work);
   };
 
   /** Once in the life of this process; what failed is tried again by the next who needs it. */

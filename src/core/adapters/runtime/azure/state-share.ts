@@ -115,7 +115,7 @@ function jobOf({ stamp }: StampClient, installation: string, script: string, fol
 }
 
 /** One at a time works with the stamp's job, over all processes; it ends with the start of what the job is to do. */
-export type JobTurn = <Result>(client: StampClient, work: () => Promise<Result>) => Promise<Result>;
+export type JobTurn = <Result>(client: StampClient, errand: Errand, work: () => Promise<Result>) => Promise<Result>;
 
 type Share = { client: StampClient; installation: string; inTurn: JobTurn };
 
@@ -137,10 +137,10 @@ export async function eraseState(share: Share, errand: Errand, tenantId: TenantI
  * Runs `script` on the stamp's share, which speaks NFS and so can't be written to from outside, and waits for its end. Every script may
  * be run again. The job is made anew for each: a start that brings a container of its own may lose the job's mounts.
  */
-async function runJob({ client, installation, inTurn }: Share, { signal }: Errand, script: string, folder: string) {
+async function runJob({ client, installation, inTurn }: Share, errand: Errand, script: string, folder: string) {
   const { stamp, arm, pollMs } = client;
   const apps = await arm.apps();
-  const execution = await inTurn(client, async () => {
+  const execution = await inTurn(client, errand, async () => {
     await requireOurs(client, installation);
     const body = jobOf(client, installation, script, folder);
     const poll = { updateIntervalInMs: pollMs };
@@ -152,7 +152,7 @@ async function runJob({ client, installation, inTurn }: Share, { signal }: Erran
     const { status, message } = await apps.jobExecution(stamp.resourceGroup, STATE_JOB, execution.name ?? "");
     if (status === "Succeeded") return;
     if (status === "Failed" || status === "Stopped" || status === "Degraded") throw jobFailed(status, message);
-    await delay(pollMs, undefined, { signal });
+    await delay(pollMs, undefined, { signal: errand.signal });
   }
   throw new DeferredError("state_job_slow", `The job ${STATE_JOB} has not ended yet.`, {
     service: "azure",
