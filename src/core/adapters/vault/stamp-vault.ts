@@ -1,3 +1,4 @@
+import { ConfigError } from "../../platform/errors.ts";
 import type { StampId, TenantId } from "../../platform/ids.ts";
 import { tenantOfSecret, type Vault } from "./vault.ts";
 
@@ -14,24 +15,38 @@ export function createStampVault(
   const common = first;
   const known = new Map<TenantId, StampId>();
 
-  async function vaultOf(name: string): Promise<Vault> {
+  /** Undefined: the tenant is gone, and may have left secrets anywhere. @throws ConfigError for a stamp that is not configured. */
+  async function vaultOf(name: string): Promise<Vault | undefined> {
     const tenantId = tenantOfSecret(name);
-    if (tenantId === undefined || vaults.size === 1) return common;
+    if (tenantId === undefined) return common;
     const stamp = known.get(tenantId) ?? (await findStamp(tenantId));
-    // A tenant that is gone may have left secrets anywhere; they are found by `list`.
-    if (stamp === undefined) return common;
+    if (stamp === undefined) return undefined;
     known.set(tenantId, stamp);
-    return vaults.get(stamp) ?? common;
+    const vault = vaults.get(stamp);
+    if (vault !== undefined) return vault;
+    // Keys made in another vault would be second ones, which nobody finds again.
+    throw new ConfigError("stamp_unknown", [
+      `the stamp "${stamp}" is not configured here; add it to the file of OPENCLAW_STAMPS_FILE`,
+    ]);
   }
 
   return {
-    get: async (name) => (await vaultOf(name)).get(name),
-    set: async (name, value) => (await vaultOf(name)).set(name, value),
-    delete: async (name) => (await vaultOf(name)).delete(name),
+    async get(name) {
+      const vault = await vaultOf(name);
+      if (vault !== undefined) return vault.get(name);
+      const values = await Promise.all([...vaults.values()].map((one) => one.get(name)));
+      return values.find((value) => value !== undefined);
+    },
+    set: async (name, value) => ((await vaultOf(name)) ?? common).set(name, value),
+    async delete(name) {
+      const vault = await vaultOf(name);
+      for (const one of vault === undefined ? vaults.values() : [vault]) await one.delete(name);
+    },
     async list(prefix) {
-      if (tenantOfSecret(prefix) !== undefined) return (await vaultOf(prefix)).list(prefix);
-      const lists = await Promise.all([...vaults.values()].map((vault) => vault.list(prefix)));
-      return lists.flat().toSorted();
+      const vault = tenantOfSecret(prefix) === undefined ? undefined : await vaultOf(prefix);
+      if (vault !== undefined) return vault.list(prefix);
+      const lists = await Promise.all([...vaults.values()].map((one) => one.list(prefix)));
+      return [...new Set(lists.flat())].toSorted();
     },
   };
 }
