@@ -50,7 +50,22 @@ export async function readStamps({ stamp, stampsFile }: Pick<AzureConfig, "stamp
   const twice = stamps.map(({ id }) => id).filter((id, index, all) => all.indexOf(id) !== index);
   if (twice.length > 0)
     throw new ConfigError("stamps_invalid", [`${stampsFile}: the stamp "${twice[0]}" is there twice`]);
+  refuseShared(stampsFile, stamps);
   return stamps;
+}
+
+/** A resource group has one job that works on a share, and each stamp a turn of its own with it. */
+function refuseShared(stampsFile: string, stamps: readonly Stamp[]): void {
+  const groups = new Map<string, Stamp>();
+  for (const stamp of stamps) {
+    const group = `${stamp.subscriptionId}/${stamp.resourceGroup}`.toLowerCase();
+    const other = groups.get(group);
+    if (other !== undefined)
+      throw new ConfigError("stamps_invalid", [
+        `${stampsFile}: the stamps "${other.id}" and "${stamp.id}" have the same resource group; give each its own`,
+      ]);
+    groups.set(group, stamp);
+  }
 }
 
 /** The stamp of a tenant; undefined when there is no such tenant. */
@@ -68,7 +83,9 @@ const SHARE_FOR_RUNTIMES = 0.9;
 
 /** How many runtimes fit on `stamp`, which shares its subscription's quota with the other stamps there. */
 export function roomOf(stamp: Stamp, stamps: readonly Stamp[]): number {
-  const sharing = stamps.filter(({ subscriptionId }) => subscriptionId === stamp.subscriptionId).length;
+  // Azure writes its ids in any case.
+  const own = stamp.subscriptionId.toLowerCase();
+  const sharing = stamps.filter(({ subscriptionId }) => subscriptionId.toLowerCase() === own).length;
   return Math.floor((ROLE_ASSIGNMENTS * SHARE_FOR_RUNTIMES) / ROLES_PER_RUNTIME / Math.max(1, sharing));
 }
 
