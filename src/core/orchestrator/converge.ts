@@ -1,5 +1,6 @@
 import type { DriverCall, ObservedRuntime, RuntimeDriver, RuntimeSpec } from "../adapters/runtime/runtime-driver.ts";
 import type { Vault } from "../adapters/vault/vault.ts";
+import { addMs } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import { assertNever, DeferredError, errorMessage, UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
@@ -14,7 +15,7 @@ import {
 } from "../tenants/tenants.ts";
 import { type ActivityReader, QUIET_MS, REST_MS, wakeTenant } from "./hibernation.ts";
 import { ensureTenantKeys, removeTenantKeys } from "./keys.ts";
-import { goalOf, isExpectedBack, isInForce } from "./plan.ts";
+import { BOOT_MS, goalOf, isExpectedBack, isInForce } from "./plan.ts";
 import { endKeys } from "./rotate-keys.ts";
 import { stopIfSecretDiffers } from "./secret-drift.ts";
 import { forgetTarget, keepTarget, noteTarget, readTarget, type Target } from "./rollout/targets.ts";
@@ -35,6 +36,8 @@ export type OrchestratorContext = TenantsContext & {
 const MAX_ATTEMPTS = 10;
 const READY_POLL_MS = 250;
 const LONGEST_POLL_MS = 5_000;
+/** For what has not come up in the time of a boot. */
+const SICK_POLL_MS = 60_000;
 const MAX_BACKOFF_MS = 60_000;
 
 /**
@@ -64,7 +67,7 @@ async function convergeTo(ctx: OrchestratorContext, tenant: Tenant, signal: Abor
     case "stopped":
       return stop(ctx, tenant, signal);
     case "removed":
-      return tearDown(ctx, tenant);
+      return tearDown(ctx, tenant, signal);
     case "left":
       return;
     default:
@@ -79,9 +82,10 @@ async function bringUp(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSi
   const target = await readTarget(ctx.db, tenant.id, ctx.fleet);
   await beginWith(ctx, tenant, target);
   const spec = computeSpec(tenant, target.settings);
-  const call = { signal, urgency: urgencyOf(tenant, { lastSeen: known?.state, isMoving: target.isMoving }) };
+  const lastSeen = stateOf(known, ctx.clock.now());
+  const call = { signal, urgency: urgencyOf(tenant, { lastSeen, isMoving: target.isMoving }) };
   if (known === undefined) await recordObservation(ctx, spec, tenant, starting(spec));
-  await stopIfSecretDiffers(ctx, known);
+  await stopIfSecretDiffers(ctx, known, call);
   const ensured = await ensureRuntime(ctx, tenant, spec, call);
   const observed = ensured.state === "asleep" ? await ctx.runtimes.wake(tenant.id, call) : ensured;
   if (observed.state === "failed") {
@@ -106,10 +110,17 @@ async function beginWith(ctx: OrchestratorContext, tenant: Tenant, target: Targe
   if (target.state === "asleep") await noteTarget(ctx.db, tenant.id, target, { state: "waking", at });
 }
 
-/** Often at first, then seldom: what takes minutes to boot must not keep others' jobs waiting. */
+/** Often at first, then seldom: neither what takes minutes to boot nor what never does must keep others waiting. */
 function pollMs(known: store.RuntimeRow | undefined, now: Date): number {
   const startingMs = known?.state === "starting" ? now.getTime() - known.stateSince.getTime() : 0;
+  if (startingMs > BOOT_MS) return SICK_POLL_MS;
   return Math.min(LONGEST_POLL_MS, Math.max(READY_POLL_MS, startingMs / 10));
+}
+
+/** What has been starting for longer than a boot takes is sick, and does not go before those who are woken. */
+function stateOf(known: store.RuntimeRow | undefined, now: Date): store.RuntimeRow["state"] | undefined {
+  const isSick = known?.state === "starting" && addMs(known.stateSince, BOOT_MS) < now;
+  return isSick ? "failed" : known?.state;
 }
 
 /** The runtime with its keys. A configuration that is not as it should be is never applied: what is in force goes on. */
@@ -156,12 +167,12 @@ async function hibernate(ctx: OrchestratorContext, tenant: Tenant, signal: Abort
   if (last !== undefined && last >= since) return wakeTenant(ctx, tenant.id);
   const restMs = last === undefined ? 0 : last.getTime() + REST_MS - ctx.clock.now().getTime();
   if (restMs > 0) return enqueueConverge(ctx.db, tenant.id, { delayMs: restMs });
-  await keepCurrent(ctx, tenant, await putToSleep(ctx, tenant), signal);
+  await keepCurrent(ctx, tenant, await putToSleep(ctx, tenant, signal), signal);
 }
 
 /** Stops a runtime that may not run; one that is expected back is kept current meanwhile. */
 async function stop(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
-  const observed = await putToSleep(ctx, tenant);
+  const observed = await putToSleep(ctx, tenant, signal);
   if (!isExpectedBack(tenant)) return store.forgetFailures(ctx.db, tenant.id);
   if (observed?.state === "asleep") return keepCurrent(ctx, tenant, observed, signal);
   // One that is gone takes its release over when it is made anew.
@@ -197,12 +208,16 @@ async function noteTakenOver(ctx: OrchestratorContext, tenant: Tenant, target: T
     await noteTarget(ctx.db, tenant.id, target, { state: "asleep", at: ctx.clock.now() });
 }
 
-async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<ObservedRuntime | undefined> {
+async function putToSleep(
+  ctx: OrchestratorContext,
+  tenant: Tenant,
+  signal: AbortSignal,
+): Promise<ObservedRuntime | undefined> {
   const known = await store.findRuntime(ctx.db, tenant.id);
   if (known === undefined) return undefined;
   const { isMoving } = await readTarget(ctx.db, tenant.id, ctx.fleet);
   const urgency = urgencyOf(tenant, { lastSeen: known.state, isMoving });
-  const observed = await ctx.runtimes.sleep(tenant.id, { urgency });
+  const observed = await ctx.runtimes.sleep(tenant.id, { signal, urgency });
   await store.putRuntime(ctx.db, {
     ...known,
     state: observed.state,
@@ -214,9 +229,9 @@ async function putToSleep(ctx: OrchestratorContext, tenant: Tenant): Promise<Obs
   return observed;
 }
 
-async function tearDown(ctx: OrchestratorContext, tenant: Tenant): Promise<void> {
-  await ctx.runtimes.remove(tenant.id);
-  const left = await ctx.runtimes.inspect(tenant.id);
+async function tearDown(ctx: OrchestratorContext, tenant: Tenant, signal: AbortSignal): Promise<void> {
+  await ctx.runtimes.remove(tenant.id, { signal });
+  const left = await ctx.runtimes.inspect(tenant.id, { signal });
   if (left.state !== "absent") {
     throw new UpstreamError("runtime_still_there", `the runtime is still ${left.state} after removing it`, {
       service: "runtime",

@@ -6,7 +6,7 @@ import { DeferredError, UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
 import { getTenant } from "../tenants/tenants.ts";
 import { createTestDatabase, type TestDatabase } from "../testing/database.ts";
-import { findRuntime, sleepTenant, sweepRuntimes, wakeTenant } from "./orchestrator.ts";
+import { convergeTenant, findRuntime, sleepTenant, sweepRuntimes, wakeTenant } from "./orchestrator.ts";
 import { setUpOrchestrator } from "./test-setup.ts";
 
 const MINUTE_MS = 60_000;
@@ -134,4 +134,46 @@ test("a subscriber who waits for a runtime that sleeps goes before one who provi
   await bench.converge(id, ctx);
   assert.deepEqual(asked, ["wake", "sweep", "wake"]);
   assert.deepEqual([waking, provisioning, repair], [-20, -10, 0]);
+});
+
+test("what does not come up in the time of a boot is looked at seldom, and no longer before those who are woken", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const id = await bench.newTenant();
+  await bench.settle(id);
+  bench.driver.setHealthy(id, false);
+  await bench.converge(id);
+  bench.clock.advance(MINUTE_MS);
+  await bench.converge(id);
+  assert.ok(((await bench.dueInMs(id)) ?? 0) < 10_000);
+  assert.equal(await priorityOf(id), -20);
+  await sql`SELECT graphile_worker.complete_jobs(array_agg(id)) FROM graphile_worker.jobs`.execute(database.db);
+  bench.clock.advance(5 * MINUTE_MS);
+  await bench.converge(id);
+  assert.ok(((await bench.dueInMs(id)) ?? 0) > 50_000);
+  assert.equal(await priorityOf(id), 0);
+});
+
+test("what is under way on the platform is broken off with the job, a removal too", async (t) => {
+  const bench = await setUpOrchestrator(t, database.db);
+  const id = await bench.newTenant();
+  await bench.settle(id);
+  const stopping = AbortSignal.abort(new Error("the daemon stops"));
+  const driver: RuntimeDriver = {
+    ...bench.driver,
+    async sleep(tenantId, call) {
+      call?.signal?.throwIfAborted();
+      return bench.driver.sleep(tenantId, call);
+    },
+    async remove(tenantId, call) {
+      call?.signal?.throwIfAborted();
+      return bench.driver.remove(tenantId, call);
+    },
+  };
+  const ctx = { ...bench.ctx, runtimes: driver };
+  await bench.move(id, { to: "suspended", suspendedBy: "operator", reason: "asked" });
+  await assert.rejects(convergeTenant(ctx, id, stopping), /the daemon stops/);
+  await bench.move(id, { to: "deprovisioning", reason: "ended" });
+  await assert.rejects(convergeTenant(ctx, id, stopping), /the daemon stops/);
+  await bench.settle(id);
+  assert.equal((await getTenant(database.db, id)).status, "deleted");
 });

@@ -1,4 +1,4 @@
-import type { RuntimeDriver } from "../adapters/runtime/runtime-driver.ts";
+import type { DriverCall, RuntimeDriver } from "../adapters/runtime/runtime-driver.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
@@ -30,13 +30,14 @@ export function describeTrouble({ reason, secretRefusedAt }: Pick<RuntimeRow, "r
 export async function stopIfSecretDiffers(
   ctx: { db: Db; clock: Clock; log: Log; runtimes: RuntimeDriver },
   known: RuntimeRow | undefined,
+  call: DriverCall,
 ): Promise<void> {
   if (known === undefined || known.secretRefusedAt === null) return;
   const { tenantId, healthyAt } = known;
   const upMs = ctx.clock.now().getTime() - (healthyAt?.getTime() ?? 0);
   if (upMs < RESTART_PERIOD_MS) return;
   ctx.log.warn({ tenantId }, "the runtime is started anew for the vault's webhook secret");
-  const { state } = await ctx.runtimes.sleep(tenantId);
+  const { state } = await ctx.runtimes.sleep(tenantId, call);
   const stopped = { state, address: null, secretRefusedAt: null, observedAt: ctx.clock.now() };
   await store.putRuntime(ctx.db, { ...known, ...stopped });
 }
