@@ -34,11 +34,13 @@ export type Applied = { app: ContainerApp; revisions: readonly Revision[] | unde
  */
 export async function applySpec(
   application: Application,
-  errand: Errand,
+  asked: Errand,
   spec: RuntimeSpec,
   app: ContainerApp | undefined,
 ): Promise<Applied> {
   const { client, installation } = application;
+  const isRunning = app === undefined || isActive({ app, revisions: undefined });
+  const errand = isRunning ? asked : whileStopped(asked);
   const drift = app === undefined ? [] : driftFrom({ client, installation }, spec, app);
   if (app === undefined || !isInForce({ app, spec, drift }) || app.provisioningState !== "Succeeded") {
     if (app === undefined) await requireRoom(application);
@@ -135,8 +137,14 @@ async function replace(
   }
   await stopRevisions(client, errand, name, revisions);
   const next = suffixOf(spec.hash, await records.nextRevision(spec.tenantId));
-  const made = await putApp(client, errand, name, containerAppOf(spec, client.stamp, installation, next));
+  const body = containerAppOf(spec, client.stamp, installation, next);
+  const made = await putApp(client, whileStopped(errand), name, body);
   return { app: made, revisions: undefined };
+}
+
+/** Until the next revision runs there is nobody to answer: that is not left for when nobody else needs Azure. */
+function whileStopped(errand: Errand): Errand {
+  return errand.urgency === "rollout" ? { ...errand, urgency: "repair" } : errand;
 }
 
 /** In what an app differs from what it was told to be. */

@@ -7,6 +7,7 @@ import { roomOf } from "../../../platform/stamps.ts";
 import { armClients } from "../../../testing/fakes/azure/arm/test-setup.ts";
 import type { ArmServer } from "../../../testing/fakes/azure/arm-server.ts";
 import { runtimeDriverContract, someTenantId, until, untilState } from "../contract.ts";
+import { readBudgets } from "./arm-budget.ts";
 import { runtimeName, STATE_SHARE } from "./names.ts";
 import { setUpAzure } from "./test-setup.ts";
 
@@ -196,6 +197,20 @@ test("keys of a former generation can't be read any more once the new ones are i
   await untilState(driver, tenantId, "running");
   for (const name of Object.values(next)) assert.ok(arm.mayRead(own.principalId, name));
   for (const name of Object.values(spec(1).secrets)) assert.equal(arm.mayRead(own.principalId, name), false);
+});
+
+test("a rollout that has stopped a runtime no longer waits behind all others until the next one runs", async (t) => {
+  const { database, driver, tenantId, spec } = await setUpRunning(t);
+  const spent = async () => (await readBudgets(database.pool, 1_000_000))[0]?.spent;
+  const before = await spent();
+  await driver.ensure(spec(2), { urgency: "rollout" });
+  const after = await spent();
+  assert.ok(before && after && after.rollout > before.rollout && after.repair > before.repair);
+  await untilState(driver, tenantId, "running");
+  await driver.sleep(tenantId);
+  const asleep = await spent();
+  await driver.wake(tenantId, { urgency: "rollout" });
+  assert.ok(asleep && ((await spent())?.repair ?? 0) > asleep.repair);
 });
 
 test("a lock keeps what it locks, says which, and what was half removed is removed once it is gone (F43, F44)", async (t) => {
