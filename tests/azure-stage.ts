@@ -25,6 +25,8 @@ const MOMENTS = [
 export type AzureStage = LoopbackAzure & {
   database: TestDatabase;
   telegram: TelegramServer;
+  /** Of daemons and of the command line. */
+  env: Record<string, string>;
   openclaw: Awaited<ReturnType<typeof openFolder>>;
   startDaemon(): Promise<Daemon>;
   /** The time is over in which a delivery may be under way to a runtime that is told to sleep, and jobs wait for nothing more. */
@@ -79,6 +81,7 @@ export async function openAzureStage(
     ...azure,
     database,
     telegram,
+    env,
     openclaw: await openFolder(t, env),
     startDaemon: () => startDaemonOf(t, [script], env),
     async passQuietTime() {

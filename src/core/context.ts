@@ -142,11 +142,16 @@ export function openOutside({ config, secrets }: Pick<Store, "config" | "secrets
 }
 
 /** What can be looked at of where runtimes run. */
-export async function listRuntimeChecks(config: Config, openIt: () => Promise<Store>): Promise<Check[]> {
+/** `readImage` tells which image sign-ups get. */
+export async function listRuntimeChecks(
+  config: Config,
+  openIt: () => Promise<Store>,
+  readImage: (store: Pick<Store, "db">) => Promise<string>,
+): Promise<Check[]> {
   if (config.runtime.driver === "azure") {
     const { openAzureChecks } = await import("./adapters/runtime/azure/open-azure-driver.ts");
-    const { azure, image } = config.runtime;
-    return openAzureChecks({ azure, stamps: await readStamps(azure), image, credential: openCredential }, openIt);
+    const { azure } = config.runtime;
+    return openAzureChecks({ azure, stamps: await readStamps(azure), readImage, credential: openCredential }, openIt);
   }
   const { localRuntimeChecks } = await import("./adapters/runtime/local/checks.ts");
   return localRuntimeChecks({ root: runtimesFolder(config), binary: config.runtime.binary });

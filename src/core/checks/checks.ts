@@ -2,6 +2,8 @@ import { listRuntimeChecks, openOutside, openVaults, type Store } from "../conte
 import type { Check } from "../platform/check.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Config, Secrets } from "../platform/config.ts";
+import type { Db } from "../platform/db.ts";
+import { readSettingsInForce } from "../orchestrator/orchestrator.ts";
 import { databaseChecks } from "./database.ts";
 import { fleetChecks } from "./fleet.ts";
 import { machineChecks } from "./machine.ts";
@@ -23,10 +25,15 @@ export async function listChecks(
     ...databaseChecks(openStore),
     redisCheck(settings.config),
     ...vaultChecks(await openVaults(settings)),
-    ...(await listRuntimeChecks(settings.config, openStore)),
+    ...(await listRuntimeChecks(settings.config, openStore, ({ db }) => readImage(db, settings.config))),
     ...fleetChecks(openStore),
     ...stripeChecks(settings, outside.stripe),
     ...telegramChecks(settings, outside.botApi, clock),
     modelCheck(settings),
   ];
+}
+
+/** The one that new tenants get: an operator's choice counts before the environment's. */
+async function readImage(db: Db, { runtime: { image, modelsByTier } }: Config): Promise<string> {
+  return (await readSettingsInForce({ db, environment: { image, modelsByTier } })).inForce.image;
 }

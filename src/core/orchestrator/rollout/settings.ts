@@ -24,7 +24,10 @@ export type SettingsInForce = {
   releases: (Release & { tenants: number })[];
 };
 
-export async function readSettingsInForce({ db, environment }: FleetContext): Promise<SettingsInForce> {
+export async function readSettingsInForce({
+  db,
+  environment,
+}: Pick<FleetContext, "db" | "environment">): Promise<SettingsInForce> {
   const { currentReleaseId, environmentReleaseId } = await store.readSettings(db);
   const releases = await store.listReleases(db);
   const byId = (id: ReleaseId | null) => releases.find((release) => release.id === id);

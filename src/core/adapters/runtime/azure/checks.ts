@@ -6,7 +6,7 @@ import type { ArmClients } from "./arm-clients.ts";
 import { explainArmError } from "./arm-errors.ts";
 import { withArmScope } from "./arm-scope.ts";
 import { PULL_IDENTITY, STATE_SHARE } from "./names.ts";
-import { resolveImage } from "./registry.ts";
+import { parseImage, resolveImage } from "./registry.ts";
 import { ifThere } from "./steps.ts";
 
 /** Below that, somebody should think of another stamp. */
@@ -14,7 +14,8 @@ const TIGHT = 0.1;
 
 export type AzureChecksContext = {
   stamps: readonly Stamp[];
-  image: string;
+  /** The one that sign-ups get. */
+  readImage: () => Promise<string>;
   openArm: (stamp: Stamp) => Promise<ArmClients>;
   credential: () => Promise<TokenCredential>;
   countRuntimes: (stamp: Stamp) => Promise<number>;
@@ -23,7 +24,7 @@ export type AzureChecksContext = {
 /** What runtimes on Azure stand on, stamp by stamp; nothing is changed. */
 export function azureRuntimeChecks(ctx: AzureChecksContext): Check[] {
   return [
-    { name: "runtime image", run: () => checkImage(ctx) },
+    { name: "runtime image", timeoutMs: 30_000, run: () => checkImage(ctx) },
     ...ctx.stamps.flatMap((stamp) => checksOf(ctx, stamp)),
   ];
 }
@@ -44,18 +45,16 @@ function checksOf(ctx: AzureChecksContext, stamp: Stamp): Check[] {
   return [
     look("environment", "The environment could not be read", (arm) => checkEnvironment(stamp, arm)),
     look("state share", "The storage account could not be read", (arm) => checkShare(stamp, arm)),
-    ...(stamp.acrServer === undefined
-      ? []
-      : [look("pull identity", "The pull identity could not be read", (arm) => checkPullIdentity(stamp, arm))]),
+    look("pull identity", "The pull identity could not be read", (arm) => checkPullIdentity(ctx, stamp, arm)),
     look("cores", "The environment's usage could not be read", (arm) => checkCores(stamp, arm)),
     { name: `azure ${stamp.id}: room`, run: () => checkRoom(ctx, stamp) },
   ];
 }
 
-async function checkImage({ image, stamps, credential }: AzureChecksContext): Promise<CheckResult> {
-  const acrServer = stamps.map((stamp) => stamp.acrServer).find((server) => server !== undefined);
+async function checkImage({ readImage, stamps, credential }: AzureChecksContext): Promise<CheckResult> {
+  const image = await readImage();
   const readToken = async () => (await (await credential()).getToken(`${MANAGEMENT}/.default`))?.token ?? "";
-  const digest = await resolveImage(image, { acrServer, readToken });
+  const digest = await resolveImage(image, { acrServers: registriesOf(stamps), readToken });
   if (digest !== undefined) return ok(`${image} is ${digest}`);
   return failed(
     `${image} is not in its registry: every sign-up would fail`,
@@ -91,7 +90,23 @@ async function checkShare({ resourceGroup, storageAccount }: Stamp, arm: ArmClie
   return failed(`${STATE_SHARE} does not speak NFS`, "Name another storage account: SQLite corrupts on SMB.");
 }
 
-async function checkPullIdentity({ resourceGroup, acrServer }: Stamp, arm: ArmClients): Promise<CheckResult> {
+function registriesOf(stamps: readonly Stamp[]): string[] {
+  return stamps.flatMap(({ acrServer }) => acrServer?.toLowerCase() ?? []);
+}
+
+async function checkPullIdentity(
+  { stamps, readImage }: AzureChecksContext,
+  { resourceGroup, acrServer }: Stamp,
+  arm: ArmClients,
+): Promise<CheckResult> {
+  const { registry } = parseImage(await readImage());
+  const isPrivate = registriesOf(stamps).includes(registry) || registry.endsWith(".azurecr.io");
+  if (isPrivate && registry !== acrServer?.toLowerCase())
+    return failed(
+      `the image lies on ${registry}, and runtimes here log in to ${acrServer ?? "no registry"}: it could not be pulled`,
+      "Name the same registry for all stamps: AZURE_ACR_SERVER, and acrServer in the file of OPENCLAW_STAMPS_FILE.",
+    );
+  if (acrServer === undefined) return ok("none is needed for a public image");
   const { userAssignedIdentities } = await arm.identities();
   const identity = await ifThere(() => userAssignedIdentities.get(resourceGroup, PULL_IDENTITY));
   if (identity !== undefined) return ok(PULL_IDENTITY);

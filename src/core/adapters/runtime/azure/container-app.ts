@@ -50,7 +50,7 @@ export function containerAppOf(spec: RuntimeSpec, stamp: Stamp, installation: st
       },
       registries: pull.map((identity) => ({ server: stamp.acrServer ?? "", identity })),
       secrets: [
-        ...Object.entries(spec.secrets).map(([variable, secret]): Secret => ({
+        ...sorted(spec.secrets).map(([variable, secret]): Secret => ({
           name: secretNameOf(variable),
           keyVaultUrl: `${stamp.vaultUrl}/secrets/${secret}`,
           identity: own,
@@ -124,9 +124,14 @@ function environmentOf(spec: RuntimeSpec): EnvironmentVar[] {
     DO_NOT_TRACK: "1",
   };
   return [
-    ...Object.entries(plain).map(([name, value]) => ({ name, value })),
-    ...Object.keys(spec.secrets).map((name) => ({ name, secretRef: secretNameOf(name) })),
+    ...sorted(plain).map(([name, value]) => ({ name, value })),
+    ...sorted(spec.secrets).map(([name]) => ({ name, secretRef: secretNameOf(name) })),
   ];
+}
+
+/** A spec comes back from the database in another order; of the same spec, an app with the same template is made. */
+function sorted(record: Readonly<Record<string, string>>): [string, string][] {
+  return Object.entries(record).toSorted(([one], [other]) => (one < other ? -1 : 1));
 }
 
 /** Container Apps allows lower-case letters, digits and `-`. */

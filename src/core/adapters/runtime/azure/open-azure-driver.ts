@@ -80,13 +80,16 @@ function openArm(
 
 /** What can be looked at of Azure; the database is opened by the first look that needs it. */
 export function openAzureChecks(
-  settings: Pick<AzureSettings, "azure" | "stamps"> & { image: string; credential: () => Promise<TokenCredential> },
+  settings: Pick<AzureSettings, "azure" | "stamps"> & {
+    readImage: (store: Store) => Promise<string>;
+    credential: () => Promise<TokenCredential>;
+  },
   openStore: () => Promise<Store>,
 ): Check[] {
-  const { azure, stamps, image, credential } = settings;
+  const { azure, stamps, readImage, credential } = settings;
   return azureRuntimeChecks({
     stamps,
-    image,
+    readImage: async () => readImage(await openStore()),
     credential,
     openArm: async (stamp) => openArm(stamp, { ...(await openStore()), azure, credential: await credential() }),
     countRuntimes: async (stamp) => createRecords(await openStore()).count(stamp.id),

@@ -4,6 +4,8 @@ import { UpstreamError } from "../../../platform/errors.ts";
 export type ImageReference = { registry: string; repository: string; reference: string };
 
 const HUB = "registry-1.docker.io";
+/** What people call it. */
+const HUB_NAMES = ["docker.io", "index.docker.io", HUB];
 const TIMEOUT_MS = 10_000;
 const MANIFESTS = [
   "application/vnd.oci.image.index.v1+json",
@@ -21,22 +23,23 @@ export function parseImage(image: string): ImageReference {
   const path = hasRegistry ? name.slice(slash + 1) : name;
   const colon = path.lastIndexOf(":");
   const repository = colon === -1 ? path : path.slice(0, colon);
+  const isOnHub = !hasRegistry || HUB_NAMES.includes(first.toLowerCase());
   const tag = colon === -1 ? "latest" : path.slice(colon + 1);
   return {
-    registry: hasRegistry ? first : HUB,
-    repository: hasRegistry || repository.includes("/") ? repository : `library/${repository}`,
+    registry: isOnHub ? HUB : first.toLowerCase(),
+    repository: !isOnHub || repository.includes("/") ? repository : `library/${repository}`,
     reference: digest ?? tag,
   };
 }
 
 /**
- * The digest of an image, by the OCI distribution protocol: anonymously, or, where the registry is the fleet's own, with `readToken`'s
- * Entra token, which an Azure registry exchanges for its own. Undefined when the registry has no such image (F33).
- * @throws UpstreamError when the registry can't be asked.
+ * The digest of an image, by the OCI distribution protocol: anonymously, or, where the registry is one of the fleet's own, with
+ * `readToken`'s Entra token, which an Azure registry exchanges for its own. Undefined when the registry has no such image (F33).
+ * @throws UpstreamError when the registry can't be asked, or refuses.
  */
 export async function resolveImage(
   image: string,
-  options: { acrServer?: string | undefined; readToken?: () => Promise<string>; dispatcher?: Dispatcher } = {},
+  options: { acrServers?: readonly string[]; readToken?: () => Promise<string>; dispatcher?: Dispatcher } = {},
 ): Promise<string | undefined> {
   const wanted = parseImage(image);
   const url = `https://${wanted.registry}/v2/${wanted.repository}/manifests/${wanted.reference}`;
@@ -47,6 +50,7 @@ export async function resolveImage(
       : first;
   if (answer.status === 200) return answer.digest ?? wanted.reference;
   if (answer.status === 404) return undefined;
+  if (answer.status === 401 || answer.status === 403) throw refused(wanted);
   throw unanswered(wanted.registry, `it answers with status ${answer.status} for ${wanted.repository}`);
 }
 
@@ -73,7 +77,7 @@ async function authorize(challenge: string, wanted: ImageReference, options: Opt
   const [realm, service = wanted.registry] = [told("realm"), told("service")];
   if (realm === undefined) throw unanswered(wanted.registry, "it wants a login that is not known here");
   const scope = `repository:${wanted.repository}:pull`;
-  if (wanted.registry !== options.acrServer || options.readToken === undefined) {
+  if (options.acrServers?.includes(wanted.registry) !== true || options.readToken === undefined) {
     const query = new URLSearchParams({ service, scope });
     return tokenIn(await read(`${realm}?${query.toString()}`, options, "GET"), wanted.registry);
   }
@@ -128,6 +132,14 @@ function tokenIn(answer: unknown, registry: string): string {
 
 function text(value: string | string[] | undefined): string | undefined {
   return typeof value === "string" ? value : value?.[0];
+}
+
+function refused({ registry, repository }: ImageReference): UpstreamError {
+  return new UpstreamError(
+    "registry_refused",
+    `The registry ${registry} lets this login read nothing of ${repository}, or there is no such repository: give whoever runs this the role AcrPull, or name a public image.`,
+    { service: "registry", retryable: false },
+  );
 }
 
 function unanswered(registry: string, why: string, cause?: unknown): UpstreamError {

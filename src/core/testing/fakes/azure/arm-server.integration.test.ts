@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { test, type TestContext } from "node:test";
 import { DefaultAzureCredential } from "@azure/identity";
 import { request } from "undici";
-import { armClients, all, callArm, FAST, prepareApp, setUpArm, withCode } from "./arm/test-setup.ts";
+import { armClients, all, callArm, FAST, ownToken, prepareApp, setUpArm, withCode } from "./arm/test-setup.ts";
 
 const VERSION = "api-version=2024-11-30";
 
@@ -23,6 +24,43 @@ test("only a token for ARM opens it", async (t) => {
       "AuthenticationFailed",
     );
   assert.equal(arm.calls.at(-1)?.principalId, undefined);
+});
+
+test("a principal may do what its roles let it, where they hold, and is told nothing else", async (t) => {
+  const { azure, clients, make, path, stamp } = await setUp(t);
+  const { principalId = "" } = await make();
+  const token = azure.identity.issue(principalId, "https://management.azure.com");
+  const doors = {
+    read: ["GET", path],
+    write: ["PUT", path],
+    "read what is not there": ["GET", `${path}-not`],
+    "read another group": ["GET", path.replace("openclaw-1", "openclaw-2")],
+    "give rights": ["PUT", `${path}/providers/Microsoft.Authorization/roleAssignments/x`],
+  } as const;
+  const open = async () => {
+    const found: string[] = [];
+    for (const [name, [method, at]] of Object.entries(doors)) {
+      const { body } = await callArm(azure, method, `${at}?${VERSION}`, { token, body: {} });
+      if (body.error?.code !== "AuthorizationFailed") found.push(name);
+    }
+    return found;
+  };
+  assert.deepEqual(await open(), []);
+  const group = `/subscriptions/${stamp.subscriptionId}/resourceGroups/${stamp.resourceGroup}`;
+  const give = (role: string) =>
+    clients.roles.roleAssignments.create(group, randomUUID(), {
+      roleDefinitionId: `/subscriptions/${stamp.subscriptionId}/providers/Microsoft.Authorization/roleDefinitions/${role}`,
+      principalId,
+      principalType: "ServicePrincipal",
+    });
+  await give("4633458b-17de-408a-b874-0445c86b69e6");
+  assert.deepEqual(await open(), [], "secrets are none of ARM's business");
+  await give("acdd72a7-3385-48ef-bd42-f606fba81ae7");
+  assert.deepEqual(await open(), ["read", "read what is not there"]);
+  await give("b24988ac-6180-42a0-ab88-20f7382dd24c");
+  assert.deepEqual(await open(), ["read", "write", "read what is not there"]);
+  await give("8e3af657-a8ff-443c-a75c-2fe8c4757635");
+  assert.deepEqual(await open(), ["read", "write", "read what is not there", "give rights"]);
 });
 
 test("a credential as the control plane has one gets a token that opens it", async (t) => {
@@ -95,7 +133,7 @@ test("the n-th call fails, whatever it is, and one that hangs is given up by its
   assert.equal((await callArm(azure, "GET", `${path}?${VERSION}`)).status, 500);
   assert.equal((await callArm(azure, "GET", `${path}?${VERSION}`)).status, 200);
   arm.failNext("GET", "hang");
-  const token = azure.identity.issue("me", "https://management.azure.com");
+  const token = ownToken(azure.identity, "https://management.azure.com");
   const hanging = request(`${arm.url}${path}?${VERSION}`, {
     headers: { authorization: `Bearer ${token}` },
     signal: AbortSignal.timeout(50),

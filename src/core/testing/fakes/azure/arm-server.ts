@@ -7,6 +7,7 @@ import path from "node:path";
 import type { Stamp } from "../../../platform/config.ts";
 import { readBody, startLoopback } from "../loopback.ts";
 import { type Snapshots, snapshotsOf } from "./arm/snapshots.ts";
+import { requireAccess } from "./arm/access.ts";
 import { mayRead } from "./arm/app-secrets.ts";
 import { dispatch } from "./arm/dispatch.ts";
 import { type ArmFault, createFaults, drop, type Faults } from "./arm/faults.ts";
@@ -89,6 +90,8 @@ const FAILURE = { code: "ContainerAppOperationError", message: "Failed to provis
 export async function startArm(options: {
   identity: IdentityServer;
   stamps: readonly Stamp[];
+  /** The principal of the control plane, which may do all. Others may do what a role assignment lets them. */
+  owner: string;
   vaults?: readonly KeyVaultServer[];
   /** `sandbox`: containers are processes of the bundled sandbox runtime; by default they are only said to run. */
   containers?: "virtual" | "sandbox";
@@ -152,6 +155,7 @@ export async function startArm(options: {
   async function reply({ principalId, ...call }: Call & { principalId: string | undefined }): Promise<Answer> {
     try {
       if (principalId === undefined) throw new Refusal(401, "AuthenticationFailed", "Authentication failed.");
+      requireAccess(world, call, principalId);
       throttle.count();
       return await dispatch(world, call);
     } catch (error) {
@@ -178,6 +182,7 @@ export async function startArm(options: {
   const world: World = {
     url: server.url,
     stamps: options.stamps,
+    owner: options.owner,
     vaults: options.vaults ?? [],
     pageSize: options.pageSize ?? DEFAULT_PAGE,
     settle,

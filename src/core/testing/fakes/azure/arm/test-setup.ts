@@ -57,12 +57,15 @@ export async function startLoopbackAzure(
   t.after(() => identity.close());
   let opened: ArmServer | undefined;
   // The control plane may do all; whoever else comes, what a role in force lets it.
-  const authorize = (principalId: string, name: string, method: string) =>
-    principalId === CONTROL_PLANE || (method === "GET" && opened?.mayRead(principalId, name) === true);
-  const vaults = await Promise.all(Array.from({ length: stampCount }, () => startKeyVault(identity, { authorize })));
+  const authorizeFor = (vault: number) => (principalId: string, name: string, method: string) =>
+    principalId === CONTROL_PLANE ||
+    (method === "GET" && opened?.mayRead(principalId, name, stamps[vault]?.vaultUrl) === true);
+  const vaults: KeyVaultServer[] = await Promise.all(
+    Array.from({ length: stampCount }, (_, vault) => startKeyVault(identity, { authorize: authorizeFor(vault) })),
+  );
   t.after(() => Promise.all(vaults.map((vault) => vault.close())));
   const stamps = vaults.map(({ url }, index) => loopbackStamp(index + 1, url));
-  const arm = await startArm({ identity, vaults, stamps, pageSize, containers });
+  const arm = await startArm({ identity, vaults, stamps, owner: CONTROL_PLANE, pageSize, containers });
   opened = arm;
   t.after(() => arm.close());
   return { arm, identity, vaults, stamps };
@@ -258,10 +261,7 @@ export async function callArm(
   { arm, identity }: LoopbackAzure,
   method: "GET" | "PUT" | "PATCH" | "POST" | "DELETE",
   pathAndQuery: string,
-  {
-    body,
-    token = identity.issue("the-control-plane", "https://management.azure.com"),
-  }: { body?: unknown; token?: string } = {},
+  { body, token = ownToken(identity, "https://management.azure.com") }: { body?: unknown; token?: string } = {},
 ) {
   const response = await request(`${arm.url}${pathAndQuery}`, {
     method,

@@ -147,6 +147,8 @@ export type Share = {
 export type World = {
   url: string;
   stamps: readonly Stamp[];
+  /** The principal that may do all; others, what a role assignment lets them. */
+  owner: string;
   vaults: readonly KeyVaultServer[];
   pageSize: number;
   settle: Settle;
