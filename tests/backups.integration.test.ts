@@ -202,7 +202,11 @@ test("what can't be done is said, and leaves nothing behind", async (t) => {
   await truncate(file, sealed.length - 20);
   await say(3, ["import", "alice", file, "--confirm", "alice"], /damaged/);
   const elsewhere = await openFolder(t, { ...env, OPENCLAW_RUNTIME: "azure", ...AZURE });
-  await say(3, ["export", "alice", "--unencrypted"], /runtimes on this machine only/, elsewhere);
+  await say(2, ["export", "alice", "--unencrypted"], /snapshot.*leave out --unencrypted/, elsewhere);
+  await say(2, ["export", "alice", "--output", "x", "--max-size", "3"], /leave out --output, --max-size/, elsewhere);
+  await say(2, ["import", "alice", file], /--snapshot <time>/, elsewhere);
+  await say(2, ["import", "alice"], /from a file of openclaw tenant export/);
+  await say(2, ["import", "alice", "--snapshot", "2026-03-01T12:00:00Z"], /without --snapshot/);
   assert.deepEqual((await readdir(files)).toSorted(), ["alice", "other", "short"]);
 });
 

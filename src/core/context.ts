@@ -7,6 +7,7 @@ import type { BotApi } from "./adapters/telegram/bot-api.ts";
 import type { Pacer } from "./adapters/telegram/pacer.ts";
 import type { RuntimeBackups } from "./adapters/runtime/runtime-backups.ts";
 import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
+import type { RuntimeSnapshots } from "./adapters/runtime/runtime-snapshots.ts";
 import { createAzureVault } from "./adapters/vault/azure-vault.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
@@ -166,11 +167,22 @@ export function runtimesFolder(config: Config): string {
 export async function openBackups(config: Config): Promise<RuntimeBackups> {
   if (config.runtime.driver === "azure") {
     throw new ConfigError("backups_unsupported", [
-      "Backups are made of runtimes on this machine only; what runtimes on Azure keep lies on their stamp's share: back that up in Azure.",
+      "Archives are made of runtimes on this machine only; what runtimes on Azure keep is backed up by snapshots of their stamp's share.",
     ]);
   }
   const { createLocalBackups } = await import("./adapters/runtime/local/local-backups.ts");
   return createLocalBackups({ root: runtimesFolder(config) });
+}
+
+/** What there is of backups in place of archives where runtimes run on Azure. @throws ConfigError when they run elsewhere. */
+export async function openSnapshots(store: Store): Promise<RuntimeSnapshots> {
+  if (store.config.runtime.driver !== "azure") {
+    throw new ConfigError("snapshots_unsupported", ["Snapshots are taken of runtimes on Azure only."]);
+  }
+  const { azure } = store.config.runtime;
+  const { openAzureSnapshots } = await import("./adapters/runtime/azure/open-azure-driver.ts");
+  const stamps = await readStamps(azure);
+  return openAzureSnapshots({ ...store, azure, stamps, credential: await openCredential() });
 }
 
 /** With further stamps, a tenant's secrets lie in the vault of its own. */

@@ -32,6 +32,17 @@ export function sayWait({ slug, status, hibernatedAt }: Tenant): void {
   );
 }
 
+/** Such as `its runtime is waking`: when the assistant works with what was put into it. */
+export function describeAfterImport(
+  { status, hibernatedAt }: Tenant,
+  { wasAwake, waited }: { wasAwake: boolean; waited: boolean },
+): string {
+  if (wasAwake) return `its runtime is ${waited ? "awake again" : "waking"}`;
+  return status === "active" && hibernatedAt !== null
+    ? "the next message wakes it"
+    : `it is ${status}, and finds it when it runs`;
+}
+
 export function formatBytes(bytes: number): string {
   if (bytes < 1_000) return `${bytes} bytes`;
   return bytes < 1_000_000 ? `${(bytes / 1_000).toFixed(1)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;

@@ -11,6 +11,7 @@ import { withStore } from "../session.ts";
 import { describeBackup, formatBytes, manifestDocument, sayLeftOut, sayWait } from "./backup-view.ts";
 import { numberFrom, patience, plainText } from "./options.ts";
 import { choosePassphrase } from "./passphrase.ts";
+import { exportBySnapshot } from "./snapshot.ts";
 
 const GIB = 1_024 ** 3;
 
@@ -29,10 +30,13 @@ export function command(): Command {
       "after",
       "\nExamples:\n  openclaw tenant export alice\n  openclaw tenant export alice --output - | rclone rcat far:alice.sealed",
     )
-    .action(async (reference: string, { maxSize, reason, timeout, json, ...options }) =>
+    .action(async (reference: string, { maxSize, reason, timeout, json, ...options }, self: Command) =>
       withStore(async (store) => {
         const { db, config, secrets } = store;
+        const isAzure = config.runtime.driver === "azure";
+        if (isAzure) refuseFileOptions(self);
         const tenant = await getTenant(db, reference);
+        if (isAzure) return exportBySnapshot(store, tenant, { reason, timeout, json });
         const passphrase = await choosePassphrase(options, secrets);
         const target: BackupTarget = { passphrase, ...targetOf(tenant, store, { ...options, json, passphrase }) };
         const ctx = { ...store, backups: await openBackups(config) };
@@ -50,6 +54,21 @@ export function command(): Command {
         if (losses > 0) throw new PartialError("backup_partial", `${losses} of what is kept could not be backed up.`);
       }),
     );
+}
+
+const FILE_OPTIONS = ["output", "overwrite", "passphraseFile", "unencrypted", "maxSize"];
+
+/** On Azure no file is written. */
+function refuseFileOptions(command: Command): void {
+  const given = command.options.filter(
+    (option) =>
+      FILE_OPTIONS.includes(option.attributeName()) && command.getOptionValueSource(option.attributeName()) === "cli",
+  );
+  if (given.length === 0) return;
+  throw new UsageError(
+    "backup_is_snapshot",
+    `What runtimes on Azure keep is backed up by a snapshot of their stamp's share, which stays in Azure: leave out ${given.map(({ long }) => long).join(", ")}.`,
+  );
 }
 
 function report(

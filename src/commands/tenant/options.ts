@@ -34,6 +34,13 @@ export function privateChat(text: string): number {
   return id;
 }
 
+/** Parses a moment, in UTC. */
+export function moment(text: string): Date {
+  const at = new Date(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?Z$/.test(text) ? text : Number.NaN);
+  if (!Number.isNaN(at.getTime())) return at;
+  throw new InvalidArgumentError("It must be a time such as 2026-03-01T12:00:00.0000000Z.");
+}
+
 /** Parses the address of a page. */
 export function webAddress(text: string): string {
   if (/^https?:$/.test(URL.parse(text)?.protocol ?? "")) return text;

@@ -26,7 +26,7 @@ export async function exportTenant(
   const { reason, signal } = waiting;
   const output = await openOutput(target);
   try {
-    const wait = { ...waiting, check: (tenant: Tenant) => requireStatus(tenant, EXPORTABLE) };
+    const wait = { ...waiting, check: requireExportable };
     const { result: manifest, wasAwake } = await whileAsleep(ctx, tenantId, wait, ({ slug }) =>
       ctx.backups.exportState(tenantId, {
         slug,
@@ -65,6 +65,11 @@ export async function importTenant(
     return imported;
   });
   return { manifest, wasAwake };
+}
+
+/** @throws ConflictError when the state of a tenant that is as this one is can't be copied. */
+export function requireExportable(tenant: Tenant): void {
+  requireStatus(tenant, EXPORTABLE);
 }
 
 /** @throws ConflictError when a state can't be put into a tenant that is as this one is. */

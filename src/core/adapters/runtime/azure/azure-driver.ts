@@ -1,9 +1,7 @@
 import type { ContainerApp } from "@azure/arm-appcontainers";
-import type pg from "pg";
 import { Agent } from "undici";
-import { withAdvisoryLock } from "../../../platform/advisory-lock.ts";
 import type { Stamp } from "../../../platform/config.ts";
-import { ConfigError, DeferredError, NotFoundError } from "../../../platform/errors.ts";
+import { NotFoundError } from "../../../platform/errors.ts";
 import type { StampId, TenantId } from "../../../platform/ids.ts";
 import { roomOf } from "../../../platform/stamps.ts";
 import { createSlots } from "../../../platform/slots.ts";
@@ -20,34 +18,29 @@ import { type Applied, applySpec, driftFrom, settleAccess } from "./apply.ts";
 import type { ArmClients } from "./arm-clients.ts";
 import { removeIdentity } from "./identity.ts";
 import { leftBehind, listApps, listIdentities } from "./inventory.ts";
+import { createLocks, type LockPools } from "./locks.ts";
 import { runtimeName } from "./names.ts";
 import { addressOf, observeApp, probe, type Sight } from "./observe.ts";
 import type { AzureRecord, Records } from "./records.ts";
-import { eraseState, type JobTurn, prepareStamp } from "./state-share.ts";
+import { unknownStamp } from "./refusals.ts";
+import { eraseState, prepareStamp } from "./state-share.ts";
 import { createStampClient, type Errand, type StampClient } from "./steps.ts";
 
-/** Between two looks at what is under way on Azure. */
-const POLL_MS = 3_000;
 /** While a runtime starts it is asked for its health; Azure, only so often. */
 const LOOK_MS = 30_000;
-const LOCK_PATIENCE_MS = 10_000;
-const TURN_PATIENCE_MS = 60_000;
 const PROBES = 64;
 /** Identities without an app are looked for in every so many sweeps. */
 const LEFTOVER_SWEEPS = 10;
 
-export type AzureDriverOptions = {
+export type AzureDriverOptions = LockPools & {
   stamps: readonly Stamp[];
   openArm: (stamp: Stamp) => ArmClients;
   records: Records;
   journal: Journal;
-  /** For locks alone: one connection for each runtime that is being worked on, */
-  lockPool: pg.Pool;
-  /** and for each stamp whose job is, which those wait for. */
-  turnPool: pg.Pool;
   /** This control plane's mark. */
   readInstallation: () => Promise<string>;
-  pollMs?: number;
+  /** Between two looks at what is under way on Azure. */
+  pollMs: number;
 };
 
 /**
@@ -56,7 +49,8 @@ export type AzureDriverOptions = {
  * operation works under its tenant's lock, reads what is there, does what is missing, and may be cut off anywhere.
  */
 export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
-  const { records, journal, lockPool, turnPool, pollMs = POLL_MS } = options;
+  const { records, journal, pollMs } = options;
+  const { exclusively, inTurn } = createLocks(options);
   const agent = new Agent({ connections: 4, keepAliveTimeout: 10_000, connectTimeout: 5_000 });
   const clients = new Map<StampId, StampClient>(
     options.stamps.map((stamp) => [
@@ -81,30 +75,8 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
   function clientOf(stampId: StampId): StampClient {
     const client = clients.get(stampId);
     if (client !== undefined) return client;
-    throw new ConfigError("stamp_unknown", [
-      `the stamp "${stampId}" is not configured here; add it to the file of OPENCLAW_STAMPS_FILE`,
-    ]);
+    throw unknownStamp(stampId);
   }
-
-  function exclusively<T>(tenantId: TenantId, call: DriverCall, work: (errand: Errand) => Promise<T>): Promise<T> {
-    const busy = () =>
-      new DeferredError("runtime_busy", "Another process is at work on this runtime.", {
-        service: "azure",
-        afterMs: 2_000,
-      });
-    const lock = { patienceMs: LOCK_PATIENCE_MS, busy, signal: call.signal };
-    return withAdvisoryLock(lockPool, `azure-runtime:${tenantId}`, lock, () => work({ ...call, tenantId }));
-  }
-
-  const inTurn: JobTurn = ({ stamp }, { signal }, work) => {
-    const busy = () =>
-      new DeferredError("state_job_busy", `The job of the stamp ${stamp.id} works for others.`, {
-        service: "azure",
-        afterMs: 5_000,
-      });
-    const lock = { patienceMs: TURN_PATIENCE_MS, busy, signal };
-    return withAdvisoryLock(turnPool, `azure-job:${stamp.id}`, lock, work);
-  };
 
   /** Once in the life of this process; what failed is tried again by the next who needs it. */
   function prepare(client: StampClient, { tenantId: _tenantId, ...common }: Errand): Promise<void> {

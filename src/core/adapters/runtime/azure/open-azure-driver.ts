@@ -8,13 +8,17 @@ import type { Log } from "../../../platform/log.ts";
 import { readInstallation } from "../../../platform/stamps.ts";
 import { createJournal } from "../journal.ts";
 import type { RuntimeDriver } from "../runtime-driver.ts";
+import type { RuntimeSnapshots } from "../runtime-snapshots.ts";
 import { createArmBudget } from "./arm-budget.ts";
 import { type ArmClients, createArmClients } from "./arm-clients.ts";
 import { withArmScope } from "./arm-scope.ts";
 import { createAzureDriver } from "./azure-driver.ts";
+import { createAzureSnapshots } from "./azure-snapshots.ts";
 import { azureRuntimeChecks } from "./checks.ts";
 import { createRecords } from "./records.ts";
 
+/** Between two looks at what is under way on Azure. */
+const POLL_MS = 3_000;
 /** As many runtimes are worked on at once by one process. */
 const LOCKS = 32;
 
@@ -32,7 +36,25 @@ export type AzureSettings = Store & {
 
 /** The Azure driver with all that it needs: a budget for each subscription, and connections of its own for its locks. */
 export function openAzureDriver(settings: AzureSettings): RuntimeDriver {
-  const { azure, stamps, credential, databaseUrl, pool, db, clock, log, pollMs, requestMs } = settings;
+  const { options, closeLocks } = openOptions(settings, { locks: LOCKS, turns: Math.max(1, settings.stamps.length) });
+  const driver = createAzureDriver(options);
+  return {
+    ...driver,
+    async close() {
+      await driver.close();
+      await closeLocks();
+    },
+  };
+}
+
+/** For a command beside the daemons, which works on one runtime. */
+export function openAzureSnapshots(settings: AzureSettings): RuntimeSnapshots {
+  const { options, closeLocks } = openOptions(settings, { locks: 1, turns: 1 });
+  return { ...createAzureSnapshots(options), close: closeLocks };
+}
+
+function openOptions(settings: AzureSettings, { locks, turns }: { locks: number; turns: number }) {
+  const { azure, stamps, credential, databaseUrl, pool, db, clock, log, pollMs = POLL_MS, requestMs } = settings;
   const openLockPool = (max: number) =>
     createPool({
       url: databaseUrl,
@@ -40,22 +62,20 @@ export function openAzureDriver(settings: AzureSettings): RuntimeDriver {
       applicationName: "openclaw-azure",
       onIdleError: (error) => log.warn({ error }, "database connection lost"),
     });
-  const lockPool = openLockPool(LOCKS);
-  const turnPool = openLockPool(Math.max(1, stamps.length));
-  const driver = createAzureDriver({
-    stamps,
-    openArm: (stamp) => openArm(stamp, { azure, credential, pool, log, requestMs }),
-    records: createRecords({ db, clock }),
-    journal: createJournal({ db, clock, log, trace: withArmScope }),
-    lockPool,
-    turnPool,
-    readInstallation: () => readInstallation(db),
-    ...(pollMs === undefined ? {} : { pollMs }),
-  });
+  const lockPool = openLockPool(locks);
+  const turnPool = openLockPool(turns);
   return {
-    ...driver,
-    async close() {
-      await driver.close();
+    options: {
+      stamps,
+      openArm: (stamp: Stamp) => openArm(stamp, { azure, credential, pool, log, requestMs }),
+      records: createRecords({ db, clock }),
+      journal: createJournal({ db, clock, log, trace: withArmScope }),
+      lockPool,
+      turnPool,
+      readInstallation: () => readInstallation(db),
+      pollMs,
+    },
+    async closeLocks() {
       await lockPool.end();
       await turnPool.end();
     },

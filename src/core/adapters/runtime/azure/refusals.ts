@@ -1,4 +1,5 @@
-import { ConflictError, UpstreamError } from "../../../platform/errors.ts";
+import { ConfigError, ConflictError, UpstreamError } from "../../../platform/errors.ts";
+import type { StampId } from "../../../platform/ids.ts";
 
 /** It has a name of ours and not our mark. */
 export function foreign(what: string): ConflictError {
@@ -13,4 +14,10 @@ export function stillThere(what: string): UpstreamError {
     service: "azure",
     retryable: true,
   });
+}
+
+export function unknownStamp(stampId: StampId): ConfigError {
+  return new ConfigError("stamp_unknown", [
+    `the stamp "${stampId}" is not configured here; add it to the file of OPENCLAW_STAMPS_FILE`,
+  ]);
 }

@@ -15,11 +15,18 @@ const JOB_SECONDS = 600;
 /** Of which the folder is, inside a runtime. */
 const RUNTIME_UID = 1_000;
 const PATIENCE_MS = 120_000;
+/** What takes longer is looked at more seldom: each look is a call of the budget. */
+const SLOWER = 10;
 
-const MAKE = `mkdir -p "$SHARE/$FOLDER"
+/** A restoration that was cut off between its two renames left the folder under another name. */
+export const FIND_AGAIN = `for left in "$SHARE/$FOLDER".replaced-*; do
+  if [ ! -e "$SHARE/$FOLDER" ] && [ -d "$left" ]; then mv -T "$left" "$SHARE/$FOLDER"; fi
+done`;
+const MAKE = `${FIND_AGAIN}
+mkdir -p "$SHARE/$FOLDER"
 chmod 700 "$SHARE/$FOLDER"
 if [ "$(id -u)" = 0 ]; then chown ${RUNTIME_UID}:${RUNTIME_UID} "$SHARE/$FOLDER"; fi`;
-const ERASE = `rm -rf "$SHARE/$FOLDER"
+const ERASE = `rm -rf "$SHARE/$FOLDER" "$SHARE/$FOLDER".restored-* "$SHARE/$FOLDER".replaced-*
 test ! -e "$SHARE/$FOLDER"`;
 
 /**
@@ -83,14 +90,26 @@ function describeShare(mounted: { server?: string; shareName?: string } | undefi
   return mounted === undefined ? "a share that is not NFS" : `${mounted.server ?? ""}${mounted.shareName ?? ""}`;
 }
 
-function jobOf({ stamp }: StampClient, installation: string, script: string, folder: string): Job {
+/** A script for the stamp's job, which has the share's path in SHARE and a tenant's folder below it in FOLDER. */
+export type JobWork = {
+  script: string;
+  tenantId: TenantId;
+  env?: Readonly<Record<string, string>>;
+  /** Azure ends it then. */
+  seconds?: number;
+  /** How long its end is waited for. */
+  patienceMs?: number;
+};
+
+function jobOf({ stamp }: StampClient, installation: string, work: JobWork): Job {
+  const { script, tenantId, env = {}, seconds = JOB_SECONDS } = work;
   return {
     location: stamp.location,
     tags: { ...ownTags(installation) },
     environmentId: stamp.environmentId,
     configuration: {
       triggerType: "Manual",
-      replicaTimeout: JOB_SECONDS,
+      replicaTimeout: seconds,
       replicaRetryLimit: 0,
       manualTriggerConfig: { parallelism: 1, replicaCompletionCount: 1 },
     },
@@ -101,10 +120,10 @@ function jobOf({ stamp }: StampClient, installation: string, script: string, fol
           image: JOB_IMAGE,
           command: ["/bin/sh"],
           args: ["-ec", script],
-          env: [
-            { name: "SHARE", value: MOUNT },
-            { name: "FOLDER", value: folder },
-          ],
+          env: Object.entries({ SHARE: MOUNT, FOLDER: statePath(tenantId), ...env }).map(([name, value]) => ({
+            name,
+            value,
+          })),
           resources: { cpu: 0.25, memory: "0.5Gi" },
           volumeMounts: [{ volumeName: "state", mountPath: MOUNT }],
         },
@@ -117,42 +136,45 @@ function jobOf({ stamp }: StampClient, installation: string, script: string, fol
 /** One at a time works with the stamp's job, over all processes; it ends with the start of what the job is to do. */
 export type JobTurn = <Result>(client: StampClient, errand: Errand, work: () => Promise<Result>) => Promise<Result>;
 
-type Share = { client: StampClient; installation: string; inTurn: JobTurn };
+export type Share = { client: StampClient; installation: string; inTurn: JobTurn };
 
 /** Makes the folder of a tenant's state; one that is there is left as it is. */
 export async function ensureStateFolder(share: Share, errand: Errand, tenantId: TenantId): Promise<void> {
   await share.client.step(errand, "state.folder", `The state folder of ${tenantId} could not be made`, () =>
-    runJob(share, errand, MAKE, statePath(tenantId)),
+    runJob(share, errand, { script: MAKE, tenantId }),
   );
 }
 
 /** Removes a tenant's state for good; done only when the folder could be seen to be gone. */
 export async function eraseState(share: Share, errand: Errand, tenantId: TenantId): Promise<void> {
   await share.client.step(errand, "state.erase", `The state of ${tenantId} could not be erased`, () =>
-    runJob(share, errand, ERASE, statePath(tenantId)),
+    runJob(share, errand, { script: ERASE, tenantId }),
   );
 }
 
 /**
- * Runs `script` on the stamp's share, which speaks NFS and so can't be written to from outside, and waits for its end. Every script may
+ * Runs a script on the stamp's share, which speaks NFS and so can't be written to from outside, and waits for its end. Every script may
  * be run again. The job is made anew for each: a start that brings a container of its own may lose the job's mounts.
  */
-async function runJob({ client, installation, inTurn }: Share, errand: Errand, script: string, folder: string) {
+export async function runJob({ client, installation, inTurn }: Share, errand: Errand, work: JobWork): Promise<void> {
   const { stamp, arm, pollMs } = client;
   const apps = await arm.apps();
   const execution = await inTurn(client, errand, async () => {
     await requireOurs(client, installation);
-    const body = jobOf(client, installation, script, folder);
+    const body = jobOf(client, installation, work);
     const poll = { updateIntervalInMs: pollMs };
     await apps.jobs.createOrUpdate(stamp.resourceGroup, STATE_JOB, body, poll).pollUntilDone();
     return apps.jobs.start(stamp.resourceGroup, STATE_JOB, poll).pollUntilDone();
   });
-  const deadline = performance.now() + PATIENCE_MS;
+  const begun = performance.now();
+  const deadline = begun + (work.patienceMs ?? PATIENCE_MS);
   while (performance.now() < deadline) {
     const { status, message } = await apps.jobExecution(stamp.resourceGroup, STATE_JOB, execution.name ?? "");
     if (status === "Succeeded") return;
     if (status === "Failed" || status === "Stopped" || status === "Degraded") throw jobFailed(status, message);
-    await delay(pollMs, undefined, { signal: errand.signal });
+    await delay(performance.now() - begun < PATIENCE_MS ? pollMs : SLOWER * pollMs, undefined, {
+      signal: errand.signal,
+    });
   }
   throw new DeferredError("state_job_slow", `The job ${STATE_JOB} has not ended yet.`, {
     service: "azure",

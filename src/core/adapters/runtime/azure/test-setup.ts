@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { TestContext } from "node:test";
+import type pg from "pg";
 import { fixedClock } from "../../../platform/clock.ts";
 import type { Stamp } from "../../../platform/config.ts";
 import { createPool } from "../../../platform/db.ts";
@@ -16,7 +17,8 @@ import { createAzureVault } from "../../vault/azure-vault.ts";
 import { createStampVault } from "../../vault/stamp-vault.ts";
 import { TENANT_SECRETS, tenantSecretName, type Vault } from "../../vault/vault.ts";
 import type { RuntimeDriver, RuntimeSpec } from "../runtime-driver.ts";
-import { openAzureDriver } from "./open-azure-driver.ts";
+import type { RuntimeSnapshots } from "../runtime-snapshots.ts";
+import { type AzureSettings, openAzureDriver, openAzureSnapshots } from "./open-azure-driver.ts";
 
 const CALLS_PER_MINUTE = 1_000_000;
 
@@ -29,6 +31,7 @@ export type AzureBench = {
   stamps: readonly Stamp[];
   /** As another process would: with connections of its own. `end` takes them away, as the end of the process does. */
   openDriver(options?: { requestMs?: number }): RuntimeDriver & { end(): Promise<void> };
+  openSnapshots(): RuntimeSnapshots;
   /** A spec whose secrets lie in the vault once `seedSecrets` was called; another `version` gives another hash. */
   spec(tenantId: TenantId, version: number, changes?: Partial<RuntimeSpec>): RuntimeSpec;
   seedSecrets(tenantId: TenantId, stampId?: StampId): Promise<void>;
@@ -44,11 +47,11 @@ export async function setUpAzure(
   const [first] = stamps;
   assert.ok(first);
   await registerStamps(database.db, stamps);
-  const drivers: { end(): Promise<void> }[] = [];
+  const opens: { end(): Promise<void> }[] = [];
   const places = new Map<TenantId, StampId>();
   // After Azure is gone, so that whoever still waits for an answer has heard that there is none.
   t.after(async () => {
-    for (const driver of drivers) await driver.end();
+    for (const open of opens) await open.end();
     await database[Symbol.asyncDispose]();
   });
   const credential = ownCredential(identity);
@@ -58,6 +61,20 @@ export async function setUpAzure(
     ),
     async (tenantId) => places.get(tenantId),
   );
+  const azure = {
+    stamp: first,
+    stampsFile: undefined,
+    armCallsPerMinute: CALLS_PER_MINUTE,
+    resourceManagerEndpoint: arm.url,
+  };
+  function connect(): { settings: AzureSettings; pool: pg.Pool } {
+    const { url, db } = database;
+    const pool = createPool({ url, max: 4, applicationName: "azure-test", onIdleError: () => undefined });
+    const clock = fixedClock(new Date("2026-03-01T12:00:00Z"));
+    const log = createLog("error", { write: () => true });
+    return { settings: { azure, stamps, credential, databaseUrl: url, pool, db, clock, log, pollMs: 1 }, pool };
+  }
+
   return {
     arm,
     vaults,
@@ -66,37 +83,22 @@ export async function setUpAzure(
     database,
     stamps,
     openDriver({ requestMs } = {}) {
-      const pool = createPool({
-        url: database.url,
-        max: 4,
-        applicationName: "azure-test",
-        onIdleError: () => undefined,
-      });
-      const driver = openAzureDriver({
-        azure: {
-          stamp: first,
-          stampsFile: undefined,
-          armCallsPerMinute: CALLS_PER_MINUTE,
-          resourceManagerEndpoint: arm.url,
-        },
-        stamps,
-        credential,
-        databaseUrl: database.url,
-        pool,
-        db: database.db,
-        clock: fixedClock(new Date("2026-03-01T12:00:00Z")),
-        log: createLog("error", { write: () => true }),
-        pollMs: 1,
-        ...(requestMs === undefined ? {} : { requestMs }),
-      });
+      const { settings, pool } = connect();
+      const driver = openAzureDriver({ ...settings, ...(requestMs === undefined ? {} : { requestMs }) });
       let ending: Promise<void> | undefined;
       const opened = {
         ...driver,
         close: async () => undefined,
         end: () => (ending ??= driver.close().then(() => pool.end())),
       };
-      drivers.push(opened);
+      opens.push(opened);
       return opened;
+    },
+    openSnapshots() {
+      const { settings, pool } = connect();
+      const snapshots = openAzureSnapshots(settings);
+      opens.push({ end: () => snapshots.close().then(() => pool.end()) });
+      return snapshots;
     },
     spec: azureSpec,
     async seedSecrets(tenantId, stampId = first.id) {
