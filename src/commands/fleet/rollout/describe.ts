@@ -39,13 +39,14 @@ export function summarise(progress: RolloutProgress): string {
 
 /** What it would take for it to go on. */
 export function describeWaiting(progress: RolloutProgress, now: Date): string {
-  const { status, reason, underWay, counts } = progress;
+  const { status, reason, underWay, counts, toGoBack } = progress;
   if (underWay.length > 0) {
     const named = underWay.slice(0, NAMED).map(({ tenant, since, trouble }) => {
       return `${tenant} (${formatAge(since, now)}${trouble === null ? "" : `: ${trouble}`})`;
     });
     return underWay.length > NAMED ? `${named.join(", ")} and ${underWay.length - NAMED} more` : named.join(", ");
   }
+  if (toGoBack > 0) return `its next step, which a daemon with the role worker takes: ${toGoBack} are to go back`;
   switch (status) {
     case "running":
       return "its next step, which a daemon with the role worker takes";
