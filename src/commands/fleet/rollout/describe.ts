@@ -95,7 +95,7 @@ export function describePreview({ from, to, releaseId, cohorts }: RolloutPreview
   return [
     `From ${describeContent(from)}`,
     `to ${describeContent(to)} (${releaseId === undefined ? "a new release" : `release ${releaseId}`}),`,
-    `${total} tenants in ${cohorts.length} cohorts:`,
+    total === 0 ? "nobody to move" : `${total} tenants in ${cohorts.length} cohorts:`,
     ...cohorts.map(({ size, tenants }) => {
       const more = tenants.length > NAMED ? ` and ${tenants.length - NAMED} more` : "";
       return `  up to ${size}: ${tenants.slice(0, NAMED).join(", ")}${more}`;
