@@ -55,8 +55,11 @@ export function isSettled({ status, counts, toGoBack }: RolloutProgress): boolea
 export async function readProgress(db: Db, id: RolloutId | undefined, now: Date): Promise<RolloutProgress> {
   const rollout = await store.findRollout(db, id);
   if (rollout === undefined) {
-    const what = id === undefined ? "There was no rollout yet." : `There is no rollout ${id}.`;
-    throw new NotFoundError("rollout_not_found", `${what} Begin one with: openclaw fleet rollout start`);
+    const message =
+      id === undefined
+        ? "There was no rollout yet. Begin one with: openclaw fleet rollout start"
+        : `There is no rollout ${id}. See the latest with: openclaw fleet rollout status`;
+    throw new NotFoundError("rollout_not_found", message);
   }
   const members = await listMembers(db, rollout.id);
   const slugs = await listSlugs(
