@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { packageRoot } from "../src/core/platform/package-root.ts";
+import { until } from "../src/core/router/test-setup.ts";
 
 const TIMEOUT_MS = 60_000;
 
@@ -28,6 +29,15 @@ export async function openFolder(t: TestContext, env: Record<string, string>, ro
     const [code, stdout, stderr] = await Promise.all([endOf(child), read(child.stdout), read(child.stderr)]);
     return { code, stdout, stderr };
   }
+  /** Ended by Ctrl-C once `when` holds. */
+  openclaw.interrupted = async (when: () => Promise<boolean>, ...args: string[]): Promise<Outcome> => {
+    const child = start(args, "pipe");
+    const outcome = Promise.all([endOf(child), read(child.stdout), read(child.stderr)]);
+    await until(when, "the moment to interrupt");
+    child.kill("SIGINT");
+    const [code, stdout, stderr] = await outcome;
+    return { code, stdout, stderr };
+  };
   /** With its standard output going to a file, or to a reader that has gone before anything is written. */
   openclaw.to = async (output: string, ...args: string[]): Promise<Outcome> => {
     const file = output === "closed" ? undefined : await open(output, "w");

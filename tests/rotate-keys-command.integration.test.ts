@@ -113,3 +113,12 @@ test("waiting for what no daemon does ends as exit 9, with how far it got", asyn
   const late = expectCode(await rotate("alice", "--wait", "--timeout", "0"), 9);
   assert.match(late.stderr, /alice: the new keys are being made. Is a daemon running\?/);
 });
+
+test("interrupted while it waits, it has printed one document, and the rotation goes on", async (t) => {
+  const { openclaw, rotations } = await open(t, { alice: "active" });
+  const isBegun = async () => (await rotations()) === 1;
+  const outcome = await openclaw.interrupted(isBegun, "tenant", "rotate-keys", "alice", "--wait", "--json");
+  const { error } = documentOf(expectCode(outcome, 130));
+  assert.deepEqual(error, { code: "interrupted", message: "It was interrupted." });
+  assert.equal(await rotations(), 1);
+});

@@ -43,6 +43,7 @@ export function errorDocument(error: unknown): { error: { code: string; message:
   if (error instanceof CommanderError) {
     return { error: { code: "usage", message: error.message.replace(/^error: /, "") } };
   }
+  if (isInterrupt(error)) return { error: { code: "interrupted", message: "It was interrupted." } };
   return { error: { code: "unexpected", message: error instanceof Error ? error.message : String(error) } };
 }
 

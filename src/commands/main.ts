@@ -9,6 +9,7 @@ process.exitCode = await run(process.argv.slice(2));
 
 async function run(typed: string[]): Promise<number> {
   const words = inFull(typed);
+  if (words.includes("--json")) process.once("SIGINT", (signal) => void endWithDocument(signal));
   try {
     const program = await buildProgram(words);
     throwInsteadOfExit(program);
@@ -31,6 +32,12 @@ function inFull(typed: string[]): string[] {
 function throwInsteadOfExit(command: Command): void {
   command.exitOverride().configureOutput({ outputError: (text, write) => write(toPlainText(text, "\n")) });
   for (const child of command.commands) throwInsteadOfExit(child);
+}
+
+/** Interrupted where nothing else ends it well, a command still prints its one document. */
+async function endWithDocument(signal: NodeJS.Signals): Promise<void> {
+  if (process.listenerCount(signal) > 0) return;
+  process.exit(await report(new DOMException(undefined, "AbortError"), true));
 }
 
 async function report(error: unknown, json: boolean): Promise<number> {

@@ -13,10 +13,10 @@ const ROWS = [
 ];
 
 /** What is printed on a terminal of so many columns; undefined: off a terminal. */
-async function print(columns: number | undefined): Promise<string[]> {
+async function print(columns: number | undefined, head = HEAD, rows = ROWS): Promise<string[]> {
   const script = `import { printTable } from ${JSON.stringify(path.join(import.meta.dirname, "output.ts"))};
     Object.defineProperty(process.stdout, "columns", { value: ${columns} });
-    printTable(${JSON.stringify(HEAD)}, ${JSON.stringify(ROWS)});`;
+    printTable(${JSON.stringify(head)}, ${JSON.stringify(rows)});`;
   const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script]);
   const [printed, [code]] = await Promise.all([text(child.stdout), once(child, "close")]);
   assert.equal(code, 0);
@@ -44,4 +44,16 @@ test("on a terminal a table fits, as many columns as have to giving way", async 
     for (const line of lines) assert.ok(stringWidth(line) <= columns, `${columns}: ${line}`);
     assert.ok(lines[1]?.startsWith("alice"));
   }
+});
+
+test("times give way last", async () => {
+  const at = "2026-03-01T12:00:00Z";
+  const [, wide = ""] = await print(
+    80,
+    ["AT", "WHAT", "WHY"],
+    [[at, "what ".repeat(20).trim(), "why ".repeat(20).trim()]],
+  );
+  assert.ok(wide.startsWith(`${at}  what`), wide);
+  const [, narrow = ""] = await print(24, ["AT", "WHAT", "WHY"], [[at, "what happened", "why it did"]]);
+  assert.ok(stringWidth(narrow) <= 24, narrow);
 });

@@ -33,6 +33,8 @@ export function draw(picture: string): void {
 }
 
 const MIN_WIDTH = 6;
+/** Cut off, moments could not be told apart. */
+const TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$/;
 
 const NO_BORDER = {
   top: "",
@@ -63,19 +65,23 @@ export function printTable(head: readonly string[], content: readonly (readonly 
     head: [...head],
     chars: NO_BORDER,
     style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
-    colWidths: fitWidths(natural, available),
+    colWidths: fitWidths(natural, available, (column) => rows.some((row) => TIME.test(row[column] ?? ""))),
   });
   table.push(...rows);
   for (const line of table.toString().split("\n")) printLine(line.trimEnd());
 }
 
-/** What is left of `natural` widths once the widest have given way, down to where no cell could be told from another. */
-export function fitWidths(natural: readonly number[], available: number): number[] {
+/** What is left of `natural` widths once the widest have given way, down to where no cell could be told from another; times last. */
+function fitWidths(natural: readonly number[], available: number, isTime: (column: number) => boolean): number[] {
   const widths = [...natural];
+  const flexible = widths.map((width, column) => (isTime(column) ? 0 : width));
   for (let excess = widths.reduce((sum, width) => sum + width, 0) - available; excess > 0; excess -= 1) {
-    const widest = Math.max(...widths);
+    const from = Math.max(...flexible) > MIN_WIDTH ? flexible : widths;
+    const widest = Math.max(...from);
     if (widest <= MIN_WIDTH) break;
-    widths[widths.indexOf(widest)] = widest - 1;
+    const column = from.indexOf(widest);
+    widths[column] = widest - 1;
+    flexible[column] = Math.min(flexible[column] ?? 0, widest - 1);
   }
   return widths;
 }

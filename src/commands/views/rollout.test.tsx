@@ -42,6 +42,7 @@ const RUNNING: RolloutProgress = {
   deadlineSeconds: 600,
   tenants: 20,
   failures: 1,
+  toGoBack: 0,
   counts: { ...NONE, healthy: 8, "moved-asleep": 1, "rolled-back": 1, moving: 2, pending: 8 },
   cohorts: [
     { size: "1", tenants: 1, counts: { ...NONE, healthy: 1 } },

@@ -39,13 +39,14 @@ export function summarise(progress: RolloutProgress): string {
 
 /** What it would take for it to go on. */
 export function describeWaiting(progress: RolloutProgress, now: Date): string {
-  const { status, reason, underWay, counts } = progress;
+  const { status, reason, underWay, counts, toGoBack } = progress;
   if (underWay.length > 0) {
     const named = underWay.slice(0, NAMED).map(({ tenant, since, trouble }) => {
       return `${tenant} (${formatAge(since, now)}${trouble === null ? "" : `: ${trouble}`})`;
     });
     return underWay.length > NAMED ? `${named.join(", ")} and ${underWay.length - NAMED} more` : named.join(", ");
   }
+  if (toGoBack > 0) return `its next step, which a daemon with the role worker takes: ${toGoBack} are to go back`;
   switch (status) {
     case "running":
       return "its next step, which a daemon with the role worker takes";
@@ -94,7 +95,7 @@ export function describePreview({ from, to, releaseId, cohorts }: RolloutPreview
   return [
     `From ${describeContent(from)}`,
     `to ${describeContent(to)} (${releaseId === undefined ? "a new release" : `release ${releaseId}`}),`,
-    `${total} tenants in ${cohorts.length} cohorts:`,
+    total === 0 ? "nobody to move" : `${total} tenants in ${cohorts.length} cohorts:`,
     ...cohorts.map(({ size, tenants }) => {
       const more = tenants.length > NAMED ? ` and ${tenants.length - NAMED} more` : "";
       return `  up to ${size}: ${tenants.slice(0, NAMED).join(", ")}${more}`;

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { type SettingsInForce, readSettingsInForce } from "../../../core/orchestrator/orchestrator.ts";
+import { describeContent, type SettingsInForce, readSettingsInForce } from "../../../core/orchestrator/orchestrator.ts";
 import { printFields, printJson, printLine, printTable } from "../../output.ts";
 import { withStore } from "../../session.ts";
 import { formatTime } from "../../tenant/view.ts";
@@ -33,18 +33,18 @@ function print(settings: SettingsInForce): void {
   if (releases.length === 0) return;
   printLine("");
   printTable(
-    ["RELEASE", "IMAGE", "BASIC", "PLUS", "TENANTS", "MADE", "BY", "FAILED"],
-    releases.map(({ id, image, modelsByTier, tenants, createdAt, createdBy, failedReason }) => [
+    ["RELEASE", "TENANTS", "MADE", "BY", "FAILED"],
+    releases.map(({ id, tenants, createdAt, createdBy, failedReason }) => [
       String(id),
-      image,
-      modelsByTier.basic.join(", "),
-      modelsByTier.plus.join(", "),
       String(tenants),
       formatTime(createdAt),
       createdBy,
       failedReason ?? "",
     ]),
   );
+  printLine("");
+  // Not in the table, which would cut off the tags by which they differ.
+  printFields(releases.map((release) => [`release ${release.id}`, describeContent(release)]));
 }
 
 function describeSource({ source, release }: SettingsInForce): string {

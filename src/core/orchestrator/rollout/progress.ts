@@ -29,6 +29,8 @@ export type RolloutProgress = {
   /** Tenants that failed, whatever became of them. */
   failures: number;
   counts: RolloutCounts;
+  /** Tenants that it moved, and that are to go back once it is their turn. */
+  toGoBack: number;
   cohorts: { size: string; tenants: number; counts: RolloutCounts }[];
   /** Those on their way. */
   underWay: { tenant: string; state: "moving" | "rolling-back"; since: Date; trouble: string | null }[];
@@ -44,8 +46,8 @@ const LATELY_MS = 5 * 60_000;
 const MINUTE_MS = 60_000;
 
 /** Whether nothing of it is left to be done, unless somebody decides something. */
-export function isSettled({ status, counts }: RolloutProgress): boolean {
-  if (status === "running") return false;
+export function isSettled({ status, counts, toGoBack }: RolloutProgress): boolean {
+  if (status === "running" || toGoBack > 0) return false;
   return counts.moving === 0 && counts["rolling-back"] === 0;
 }
 
@@ -53,8 +55,11 @@ export function isSettled({ status, counts }: RolloutProgress): boolean {
 export async function readProgress(db: Db, id: RolloutId | undefined, now: Date): Promise<RolloutProgress> {
   const rollout = await store.findRollout(db, id);
   if (rollout === undefined) {
-    const what = id === undefined ? "There was no rollout yet." : `There is no rollout ${id}.`;
-    throw new NotFoundError("rollout_not_found", `${what} Begin one with: openclaw fleet rollout start`);
+    const message =
+      id === undefined
+        ? "There was no rollout yet. Begin one with: openclaw fleet rollout start"
+        : `There is no rollout ${id}. See the latest with: openclaw fleet rollout status`;
+    throw new NotFoundError("rollout_not_found", message);
   }
   const members = await listMembers(db, rollout.id);
   const slugs = await listSlugs(
@@ -79,6 +84,7 @@ export async function readProgress(db: Db, id: RolloutId | undefined, now: Date)
     tenants: members.length,
     failures: members.filter(({ failedAt }) => failedAt !== null).length,
     counts: countStates(members),
+    toGoBack: members.filter(({ isToGoBack }) => isToGoBack).length,
     cohorts: rollout.cohorts.map((size, index) => {
       const cohort = members.filter((member) => member.cohort === index + 1);
       return { size, tenants: cohort.length, counts: countStates(cohort) };
@@ -111,13 +117,20 @@ type Member = {
   reason: string | null;
   since: Date | null;
   trouble: string | null;
+  isToGoBack: boolean;
 };
 
 async function listMembers(db: Db, id: RolloutId): Promise<Member[]> {
   const { rows } = await sql<Member>`
     SELECT moved.tenant_id AS "tenantId", moved.cohort, moved.state, moved.ended_at AS "endedAt",
-           moved.failed_at AS "failedAt", moved.reason, target.state_at AS since, runtimes.reason AS trouble
+           moved.failed_at AS "failedAt", moved.reason, target.state_at AS since, runtimes.reason AS trouble,
+           coalesce(
+             takes_back AND moved.state IN ('moving', 'healthy', 'moved-asleep') AND moved.back_to_release_id IS NOT NULL
+               AND target.release_id = rollouts.release_id AND tenants.status IN ('active', 'suspended'),
+             false) AS "isToGoBack"
       FROM rollout_tenants AS moved
+      JOIN rollouts ON rollouts.id = moved.rollout_id
+      LEFT JOIN tenants ON tenants.id = moved.tenant_id
       LEFT JOIN runtime_targets AS target ON target.tenant_id = moved.tenant_id
       LEFT JOIN runtimes ON runtimes.tenant_id = moved.tenant_id
      WHERE moved.rollout_id = ${id}

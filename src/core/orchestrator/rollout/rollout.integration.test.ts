@@ -180,12 +180,18 @@ test("aborted, everything stays as it is, or everybody who was moved goes back",
       await stage.settle(sleeper);
       await startRollout(ctx, { ...WISH, cohorts: ["100%"], parallel: 3 });
       await stage.run(({ counts }) => counts.healthy >= 6 && counts.moving > 0);
+      await pauseRollout(ctx, "wait");
+      await stage.run();
       await abortRollout(ctx, { takesBack, reason: "enough" });
+      // Nobody is on the way, neither there nor back.
+      assert.equal(isSettled(await stage.progress()), !takesBack);
       await stage.run(({ counts }) => {
         assert.ok(counts["rolling-back"] <= 3);
         return false;
       });
-      const { status, reason, counts, failures } = await stage.progress();
+      const progress = await stage.progress();
+      assert.ok(isSettled(progress));
+      const { status, reason, counts, failures } = progress;
       assert.deepEqual([status, reason, failures], ["aborted", "enough", 0]);
       const onNew = [...(await stage.images()).values()].filter((image) => image === NEW).length;
       assert.equal(onNew, takesBack ? 0 : counts.healthy);
