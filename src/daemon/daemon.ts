@@ -216,7 +216,7 @@ async function startWorker(daemon: Daemon): Promise<void> {
   });
   parts.jobs = startJobs(
     { ...ctx, readFleet, payLinks, lastActivity, retentionDays: tenancy.retentionDays },
-    openPool(daemon, 12),
+    openPool(daemon, 16),
     metrics,
   );
   // At once, so that nobody takes the jobs of these workers for those of a dead daemon.

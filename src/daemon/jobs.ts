@@ -41,7 +41,7 @@ import type { Context } from "../core/context.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** Most of the time a job waits for somebody outside. */
-const CONCURRENCY = 24;
+const CONCURRENCY = 16;
 const RESTART_MS = 1_000;
 /** Of the 30 s that a shutdown may take. */
 const STOP_MS = 20_000;

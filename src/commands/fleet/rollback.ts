@@ -14,7 +14,7 @@ export function command(): Command {
     .option("--to <release>", "another one than the last that was good", rolloutNumber)
     .option("--reason <text>", "what is wrong with the current one", plainText, "asked by an operator")
     .option("--dry-run", "change nothing, and show who would be moved");
-  return withWaitOptions(withPaceOptions(command, { parallel: 50, cohorts: ["100%"] }))
+  return withWaitOptions(withPaceOptions(command, { parallel: 10, cohorts: ["100%"] }))
     .addHelpText(
       "after",
       "\nA rollout that is not over is taken back with: openclaw fleet rollout abort --rollback\n\nExample:\n  openclaw fleet rollback --reason 'it forgets names' --wait",

@@ -264,7 +264,10 @@ async function lookAgain(ctx: OrchestratorContext, tenant: Tenant, { message, af
   await store.recordDeferral(ctx.db, { tenantId: tenant.id, driver: ctx.runtimes.name, reason: message, at: now });
   // Not after a deadline: whoever waits for it is told then (F51).
   const leftMs = (tenant.provisioningDeadline?.getTime() ?? Number.POSITIVE_INFINITY) - now.getTime();
-  const delayMs = Math.max(0, Math.min(afterMs, leftMs));
+  // What takes long is looked at seldom.
+  const sinceMs = known?.state === "starting" ? now.getTime() - known.stateSince.getTime() : 0;
+  const patientMs = Math.max(afterMs, Math.min(MAX_BACKOFF_MS, sinceMs / 10));
+  const delayMs = Math.max(0, Math.min(patientMs, leftMs));
   const { isMoving } = await readTarget(ctx.db, tenant.id, ctx.fleet);
   await enqueueConverge(ctx.db, tenant.id, {
     delayMs,

@@ -20,6 +20,8 @@ export type Stamp = Readonly<{
   vaultName: string;
   vaultUrl: string;
   storageAccount: string;
+  /** Who reaches its runtimes: apps of the same environment, or whoever is on the environment's network. */
+  reachableFrom: "environment" | "network";
   /** How many cores its environment may use; undefined: what Azure grants by default. */
   coresQuota: number | undefined;
 }>;
@@ -312,6 +314,7 @@ class Reader {
         vaultName,
         vaultUrl: vaultUrl ?? `https://${vaultName}.vault.azure.net`,
         storageAccount: this.required("AZURE_STORAGE_ACCOUNT", /^[a-z0-9]{3,24}$/, "openclawstate"),
+        reachableFrom: "environment",
         coresQuota: undefined,
       },
       stampsFile: stampsFile === undefined ? undefined : path.resolve(folder, stampsFile),

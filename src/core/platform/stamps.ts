@@ -21,6 +21,7 @@ const stampSchema = z
     vaultName: z.string().regex(/^[a-z][a-z0-9-]{1,22}[a-z0-9]$/i),
     vaultUrl: z.url({ protocol: /^https$/ }).optional(),
     storageAccount: z.string().regex(/^[a-z0-9]{3,24}$/),
+    reachableFrom: z.enum(["environment", "network"]).default("environment"),
     coresQuota: z.number().positive().optional(),
   })
   .transform(({ vaultUrl, acrServer, coresQuota, ...rest }): Stamp => ({

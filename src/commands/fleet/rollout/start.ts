@@ -13,7 +13,7 @@ export function command(): Command {
     .addOption(new Option("--tier <tier>", "only this tier").choices(["basic", "plus"]))
     .option("--tag <tag>", "only with this tag")
     .option("--dry-run", "change nothing, and show who would be moved");
-  return withWaitOptions(withPaceOptions(command, { parallel: 10, cohorts: DEFAULT_COHORTS }))
+  return withWaitOptions(withPaceOptions(command, { parallel: 5, cohorts: DEFAULT_COHORTS }))
     .addHelpText(
       "after",
       "\nWithout --image and --model-…, those who have another release get the current one.\n\nExamples:\n  openclaw fleet rollout start --image ghcr.io/openclaw/openclaw:2026.9.6 --dry-run\n  openclaw fleet rollout start --tag canary --image ghcr.io/openclaw/openclaw:2026.9.6 --wait",

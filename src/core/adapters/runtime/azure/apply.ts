@@ -51,11 +51,13 @@ export async function applySpec(
   const name = runtimeName(spec.tenantId);
   const revisions = await listRevisions(client, errand, name);
   const latest = latestOf({ app, revisions });
+  // Lists are stale at times (F38): none must be stopped for that.
+  if (latest === undefined) throw staleList(name);
   // Somebody may have started an old one by hand, beside ours.
   await stopRevisions(client, errand, name, others(revisions, latest));
-  if (latest?.active !== true) {
-    await startRevision(client, errand, name, latest?.name ?? "");
-    return { app, revisions: latest === undefined ? undefined : [{ ...latest, active: true }] };
+  if (latest.active !== true) {
+    await startRevision(client, errand, name, latest.name ?? "");
+    return { app, revisions: [{ ...latest, active: true }] };
   }
   // What keeps it from starting may be a right that somebody has taken away.
   if (!isReady(app)) await settleAccess(application, errand, spec);
@@ -99,6 +101,13 @@ export async function settleAccess(
   await whatNeedsThem();
   await takeRoles(client, errand, surplus);
   await records.change(tenantId, { granted: grantOf(spec) });
+}
+
+function staleList(name: string): DeferredError {
+  return new DeferredError("revisions_stale", `Azure's list of revisions of ${name} lacks the latest one.`, {
+    service: "azure",
+    afterMs: 5_000,
+  });
 }
 
 /** Beyond it Azure would refuse the rights that a runtime needs, in the middle of making it. */

@@ -13,7 +13,7 @@ const PATIENCE_MS: Record<Urgency, number> = {
   provision: 15_000,
   repair: 10_000,
   sweep: 20_000,
-  rollout: 5_000,
+  rollout: 30_000,
 };
 /** When Azure throttles without saying for how long. */
 const BLOCK_MS = 10_000;

@@ -29,8 +29,6 @@ import { createStampClient, type Errand, type StampClient } from "./steps.ts";
 /** While a runtime starts it is asked for its health; Azure, only so often. */
 const LOOK_MS = 30_000;
 const PROBES = 64;
-/** Identities without an app are looked for in every so many sweeps. */
-const LEFTOVER_SWEEPS = 10;
 
 export type AzureDriverOptions = LockPools & {
   stamps: readonly Stamp[];
@@ -61,7 +59,6 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
   const prepared = new Map<StampId, Promise<void>>();
   /** When each runtime that starts was last looked at, and as what. */
   const starting = new Map<TenantId, { hash: string; at: number }>();
-  let sweeps = 0;
   let installation: Promise<string> | undefined;
 
   function readInstallation(): Promise<string> {
@@ -177,7 +174,7 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
 
   async function sleep(tenantId: TenantId, errand: Errand): Promise<ObservedRuntime> {
     const record = await records.find(tenantId);
-    if (record?.spec === undefined) return absentRuntime(tenantId);
+    if (record?.spec === undefined) return stopUnknown(tenantId, errand, record);
     await records.change(tenantId, { desired: "asleep" });
     const client = clientOf(record.stampId);
     const app = await getSettledApp(client, errand, { tenantId, installation: await readInstallation() });
@@ -189,6 +186,18 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     return judge(client, asleep, { app, revisions: [] });
   }
 
+  /** What nobody remembers, as when an older database was restored, must not run on either. */
+  async function stopUnknown(tenantId: TenantId, errand: Errand, record: AzureRecord | undefined) {
+    for (const client of clientsOf(record)) {
+      const app = await getSettledApp(client, errand, { tenantId, installation: await readInstallation() });
+      if (app === undefined) continue;
+      const revisions = await listRevisions(client, errand, runtimeName(tenantId));
+      await stopRevisions(client, errand, runtimeName(tenantId), revisions);
+      return observeApp({ tenantId, spec: undefined, app, revisions: [], drift: [] });
+    }
+    return absentRuntime(tenantId);
+  }
+
   async function wake(tenantId: TenantId, errand: Errand): Promise<ObservedRuntime> {
     const record = await recordOf(tenantId);
     if (record.spec === undefined) throw absent(tenantId);
@@ -197,7 +206,7 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
   }
 
   /** Where a tenant is known to be, else everywhere. */
-  async function clientsOf(record: AzureRecord | undefined): Promise<StampClient[]> {
+  function clientsOf(record: AzureRecord | undefined): StampClient[] {
     return record === undefined ? [...clients.values()] : [clientOf(record.stampId)];
   }
 
@@ -206,7 +215,7 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
     const record = await records.find(tenantId);
     const owner = { tenantId, installation: await readInstallation() };
     const touched: StampClient[] = [];
-    for (const client of await clientsOf(record)) {
+    for (const client of clientsOf(record)) {
       if (record !== undefined || (await getApp(client, errand, owner)) !== undefined) touched.push(client);
       await removeApp(client, errand, owner);
       await removeIdentity(client, errand, owner, record?.principalId);
@@ -236,9 +245,8 @@ export function createAzureDriver(options: AzureDriverOptions): RuntimeDriver {
 
   async function list(call: DriverCall): Promise<ObservedRuntime[]> {
     const own = await readInstallation();
-    const isSweep = call.urgency === "sweep";
-    if (isSweep) sweeps += 1;
-    const withLeftovers = !isSweep || sweeps % LEFTOVER_SWEEPS === 0;
+    // A sweep has a quarter of the budget, which the apps alone may take.
+    const withLeftovers = call.urgency !== "sweep";
     const slots = createSlots(PROBES);
     const seen: Promise<ObservedRuntime>[] = [];
     const found = new Set<TenantId>();

@@ -5,7 +5,7 @@ import { ROLES_PER_RUNTIME, roomOf } from "../../../platform/stamps.ts";
 import type { ArmClients } from "./arm-clients.ts";
 import { explainArmError } from "./arm-errors.ts";
 import { withArmScope } from "./arm-scope.ts";
-import { PULL_IDENTITY, STATE_SHARE } from "./names.ts";
+import { PULL_IDENTITY, STATE_SHARE, environmentOf } from "./names.ts";
 import { parseImage, resolveImage } from "./registry.ts";
 import { ifThere } from "./steps.ts";
 
@@ -65,12 +65,12 @@ async function checkImage({ readImage, stamps, credential }: AzureChecksContext)
 /** An Azure registry exchanges tokens for the resource manager. */
 const MANAGEMENT = "https://management.azure.com";
 
-async function checkEnvironment({ resourceGroup, environmentId }: Stamp, arm: ArmClients): Promise<CheckResult> {
-  const name = nameOf(environmentId);
-  const environment = await ifThere(async () => (await arm.apps()).managedEnvironments.get(resourceGroup, name));
+async function checkEnvironment(stamp: Stamp, arm: ArmClients): Promise<CheckResult> {
+  const { group, name } = environmentOf(stamp);
+  const environment = await ifThere(async () => (await arm.apps()).managedEnvironments.get(group, name));
   if (environment === undefined)
-    return failed(`there is no environment ${name} in ${resourceGroup}`, "Correct AZURE_CONTAINER_ENV_ID, or make it.");
-  if (environment.provisioningState === "Succeeded") return ok(`${name} in ${environment.location ?? resourceGroup}`);
+    return failed(`there is no environment ${name} in ${group}`, "Correct AZURE_CONTAINER_ENV_ID, or make it.");
+  if (environment.provisioningState === "Succeeded") return ok(`${name} in ${environment.location ?? group}`);
   return failed(`${name} is ${environment.provisioningState ?? "in no known state"}`, "See it in the portal.");
 }
 
@@ -114,13 +114,12 @@ async function checkPullIdentity(
   return failed(`there is no identity ${PULL_IDENTITY} in ${resourceGroup}: no image could be pulled`, remedy);
 }
 
-async function checkCores({ resourceGroup, environmentId, coresQuota }: Stamp, arm: ArmClients): Promise<CheckResult> {
+async function checkCores(stamp: Stamp, arm: ArmClients): Promise<CheckResult> {
+  const { coresQuota } = stamp;
+  const { group, name: environment } = environmentOf(stamp);
   const { managedEnvironmentUsages } = await arm.apps();
   let most: { name: string; used: number; limit: number } | undefined;
-  for await (const { name, currentValue, limit } of managedEnvironmentUsages.list(
-    resourceGroup,
-    nameOf(environmentId),
-  )) {
+  for await (const { name, currentValue, limit } of managedEnvironmentUsages.list(group, environment)) {
     const usage = { name: name.value ?? "", used: currentValue, limit: coresQuota ?? limit };
     if (/core/i.test(usage.name) && (most === undefined || usage.used / usage.limit > most.used / most.limit))
       most = usage;
@@ -144,8 +143,4 @@ function roomLeft(used: number, limit: number, what: string, remedy: string): Ch
   const words = `${used} of ${limit} ${what}`;
   if (used >= limit) return failed(words, remedy);
   return limit - used < limit * TIGHT ? warning(words, remedy) : ok(words);
-}
-
-function nameOf(id: string): string {
-  return id.slice(id.lastIndexOf("/") + 1);
 }

@@ -42,7 +42,8 @@ export function containerAppOf(spec: RuntimeSpec, stamp: Stamp, installation: st
       activeRevisionsMode: "Multiple",
       maxInactiveRevisions: 3,
       ingress: {
-        external: false,
+        // Of an environment that is itself internal, this is its network and nobody beyond.
+        external: stamp.reachableFrom === "network",
         targetPort: WEBHOOK_PORT,
         transport: "http",
         allowInsecure: false,

@@ -57,6 +57,12 @@ export function groupId({ subscriptionId, resourceGroup }: Stamp): string {
   return `/subscriptions/${subscriptionId}/resourceGroups/${resourceGroup}`;
 }
 
+/** The environment's own group, which need not be the stamp's, and its name. */
+export function environmentOf({ environmentId }: Pick<Stamp, "environmentId">): { group: string; name: string } {
+  const [, group = "", name = ""] = /\/resourceGroups\/([^/]+)\/.*\/([^/]+)$/i.exec(environmentId) ?? [];
+  return { group, name };
+}
+
 export function identityId(stamp: Stamp, name: string): string {
   return `${groupId(stamp)}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/${name}`;
 }

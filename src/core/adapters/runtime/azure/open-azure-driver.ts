@@ -20,7 +20,7 @@ import { createRecords } from "./records.ts";
 /** Between two looks at what is under way on Azure. */
 const POLL_MS = 3_000;
 /** As many runtimes are worked on at once by one process. */
-const LOCKS = 32;
+const LOCKS = 20;
 
 /** Of the process: its database, its clock and its log. */
 type Store = { databaseUrl: string; pool: pg.Pool; db: Db; clock: Clock; log: Log };

@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { DeferredError, UpstreamError } from "../../../platform/errors.ts";
 import type { TenantId } from "../../../platform/ids.ts";
 import { statePath } from "./container-app.ts";
-import { isOurs, ownTags, STATE_JOB, STATE_SHARE } from "./names.ts";
+import { STATE_JOB, STATE_SHARE, environmentOf, isOurs, ownTags } from "./names.ts";
 import { foreign } from "./refusals.ts";
 import { type Errand, ifThere, type StampClient } from "./steps.ts";
 
@@ -62,15 +62,13 @@ function requireNfs(protocols: string | undefined, account: string): void {
 
 async function ensureStorage(client: StampClient, errand: Errand): Promise<void> {
   const { stamp, arm } = client;
-  const environment = stamp.environmentId.slice(stamp.environmentId.lastIndexOf("/") + 1);
+  const { group, name } = environmentOf(stamp);
   const what = `The environment's storage ${STATE_SHARE}`;
   const shareName = `/${stamp.storageAccount}/${STATE_SHARE}`;
   const found = await client.look(errand, `${what} could not be read`, () =>
-    ifThere(async () =>
-      (await arm.apps()).managedEnvironmentsStorages.get(stamp.resourceGroup, environment, STATE_SHARE),
-    ),
+    ifThere(async () => (await arm.apps()).managedEnvironmentsStorages.get(group, name, STATE_SHARE)),
   );
-  const server = `${stamp.storageAccount}.file.core.windows.net`;
+  const server = await fileServerOf(client, errand);
   const mounted = found?.properties?.nfsAzureFile;
   if (mounted?.server?.toLowerCase() === server && mounted.shareName?.toLowerCase() === shareName) return;
   // It bears no mark, and every app that mounts it would come up with another state, or none.
@@ -80,10 +78,20 @@ async function ensureStorage(client: StampClient, errand: Errand): Promise<void>
     const nfsAzureFile = { server, shareName, accessMode: "ReadWrite" };
     await (
       await arm.apps()
-    ).managedEnvironmentsStorages.createOrUpdate(stamp.resourceGroup, environment, STATE_SHARE, {
+    ).managedEnvironmentsStorages.createOrUpdate(group, name, STATE_SHARE, {
       properties: { nfsAzureFile },
     });
   });
+}
+
+/** Which of Azure's clouds and zones it is in is for the account to say. */
+async function fileServerOf({ stamp, arm, look }: StampClient, errand: Errand): Promise<string> {
+  const { resourceGroup, storageAccount } = stamp;
+  const account = await look(errand, `The storage account ${storageAccount} could not be read`, async () =>
+    (await arm.storage()).storageAccounts.getProperties(resourceGroup, storageAccount),
+  );
+  const host = URL.parse(account.primaryEndpoints?.file ?? "")?.hostname;
+  return host ?? `${storageAccount}.file.core.windows.net`;
 }
 
 function describeShare(mounted: { server?: string; shareName?: string } | undefined): string {

@@ -29,6 +29,7 @@ export function loopbackStamp(number: number, vaultUrl: string): Stamp {
     vaultName: `openclaw-vault-${number}`,
     vaultUrl,
     storageAccount: `openclawstate${number}`,
+    reachableFrom: "environment",
     coresQuota: undefined,
   };
 }
