@@ -20,6 +20,7 @@ function stampOf(id: string, resourceGroup: string, subscriptionId = SUBSCRIPTIO
     vaultName: `vault-${id}`,
     vaultUrl: `https://vault-${id}.vault.azure.net`,
     storageAccount: "state",
+    reachableFrom: "environment",
     coresQuota: undefined,
   };
 }

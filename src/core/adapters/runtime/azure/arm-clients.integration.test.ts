@@ -30,6 +30,7 @@ const stamp: Stamp = {
   vaultName: "vault",
   vaultUrl: "https://vault.vault.azure.net",
   storageAccount: "state",
+  reachableFrom: "environment",
   coresQuota: undefined,
 };
 
