@@ -106,7 +106,9 @@ test(
       daemon = await stage.startDaemon();
     }
     arm.clearFaults();
-    await until(() => isSettled(stage), "everybody to be settled", WAIT_MS);
+    await until(() => isSettled(stage), "everybody to be settled", WAIT_MS).catch(async (error: unknown) => {
+      throw new Error(await whatWaits(stage), { cause: error });
+    });
 
     const tenants = await listTenants(database.db);
     const living = tenants.filter(({ status }) => status === "active" || status === "suspended").map(({ id }) => id);
