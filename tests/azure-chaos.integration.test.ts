@@ -69,6 +69,16 @@ async function isSettled({ database }: AzureStage): Promise<true | undefined> {
   return rows.length === 0 && passing.length === 0 ? true : undefined;
 }
 
+/** Why somebody is not settled. */
+async function whatWaits({ database }: AzureStage): Promise<string> {
+  const { rows } = await sql`
+    SELECT slug, status, status_reason, state, runtimes.reason, runtimes.attempts, task_identifier, run_at, locked_by, last_error
+    FROM tenants LEFT JOIN runtimes ON runtimes.tenant_id = tenants.id
+    LEFT JOIN graphile_worker.jobs ON key LIKE '%' || tenants.id
+    WHERE jobs.id IS NOT NULL OR status IN ('provisioning', 'deprovisioning')`.execute(database.db);
+  return JSON.stringify(rows, null, 1);
+}
+
 test(
   `daemons killed ${KILLS} times over an Azure that fails at random, while tenants come and go: each ends as its status says, nothing is left over (F37–F39, F43–F46, F51, F97)`,
   {
