@@ -62,9 +62,8 @@ async function isSettled({ database }: AzureStage): Promise<true | undefined> {
     WHERE task_identifier = 'tenant.converge' AND run_at > now() + interval '2 seconds' HAVING count(*) > 0`.execute(
     database.db,
   );
-  const { rows } = await sql`SELECT id FROM graphile_worker.jobs WHERE task_identifier LIKE 'tenant.%'`.execute(
-    database.db,
-  );
+  const { rows } = await sql`SELECT id FROM graphile_worker.jobs
+    WHERE task_identifier LIKE 'tenant.%' AND attempts < max_attempts`.execute(database.db);
   const passing = await listTenants(database.db, { status: ["provisioning", "deprovisioning"] });
   return rows.length === 0 && passing.length === 0 ? true : undefined;
 }
