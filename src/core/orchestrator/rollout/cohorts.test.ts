@@ -46,3 +46,8 @@ test("what is no cohort is refused with an example", () => {
   for (const text of ["", "0", "5%,", "101%", "-1", "1.5%", "all"])
     assert.throws(() => parseCohorts(text), { code: "cohorts_invalid", message: /1,5%,25%,100%/ }, text);
 });
+
+test("a cohort that reaches no further than the one before it is refused, not dropped", () => {
+  for (const text of ["5%,1%", "10,10", "1,25%,5%,100%"])
+    assert.throws(() => parseCohorts(text), { code: "cohorts_invalid", message: /reaches no further/ }, text);
+});

@@ -7,15 +7,23 @@ export const DEFAULT_COHORTS: readonly CohortSize[] = ["1", "5%", "25%", "100%"]
 
 /** Reads `1,5%,25%,100%`. @throws UsageError naming what is wrong with it. */
 export function parseCohorts(text: string): CohortSize[] {
-  return text.split(",").map((word) => {
+  const sizes = text.split(",").map((word) => {
     const size = word.trim();
     const [, digits = "", percent] = /^([1-9][0-9]{0,6})(%?)$/.exec(size) ?? [];
     if (digits !== "" && (percent === "" || Number(digits) <= 100)) return size;
-    throw new UsageError(
-      "cohorts_invalid",
-      `"${size}" is no cohort: name a number of tenants or a part of them, e.g. ${DEFAULT_COHORTS.join(",")}.`,
-    );
+    throw invalid(`"${size}" is no cohort: name a number of tenants or a part of them`);
   });
+  // Parts are compared with parts: how many tenants they are is not known yet.
+  for (const ofOneKind of [sizes.filter((size) => size.endsWith("%")), sizes.filter((size) => !size.endsWith("%"))]) {
+    const reach = ofOneKind.map((size) => Number.parseInt(size, 10));
+    const back = reach.findIndex((end, index) => index > 0 && end <= (reach[index - 1] ?? 0));
+    if (back !== -1) throw invalid(`"${ofOneKind[back]}" reaches no further than the cohort before it`);
+  }
+  return sizes;
+}
+
+function invalid(problem: string): UsageError {
+  return new UsageError("cohorts_invalid", `${problem}, e.g. ${DEFAULT_COHORTS.join(",")}.`);
 }
 
 /**
