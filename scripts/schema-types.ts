@@ -16,8 +16,13 @@ const BRANDED_COLUMNS: Record<string, string> = {
   "fleet_releases.id": "ReleaseId",
   "rollouts.id": "RolloutId",
 };
-const BRANDED_NAMES: Record<string, string> = { tenant_id: "TenantId", stamp_id: "StampId", rollout_id: "RolloutId" };
-const ID_TYPES = ["TenantId", "StampId", "DaemonId", "ReleaseId", "RolloutId"];
+const BRANDED_NAMES: Record<string, string> = {
+  tenant_id: "TenantId",
+  stamp_id: "StampId",
+  rollout_id: "RolloutId",
+  provider: "ProviderId",
+};
+const ID_TYPES = ["TenantId", "StampId", "DaemonId", "ReleaseId", "RolloutId", "ProviderId"];
 const RELEASE_COLUMN = /(^|_)release_id$/;
 
 /** What the parsers in db.ts make of a type. JSON is written as text that the caller has stringified. */

@@ -134,6 +134,8 @@ async function play(t: TestContext, step: Step, moment: "before" | "after" | "fa
     },
     vault: {
       get: (...args) => through(() => vault.get(...args)),
+      getNewest: (...args) => through(() => vault.getNewest(...args)),
+      getVersion: (...args) => through(() => vault.getVersion(...args)),
       set: (...args) => through(() => vault.set(...args)),
       delete: (...args) => through(() => vault.delete(...args)),
       list: (...args) => through(() => vault.list(...args)),

@@ -82,6 +82,8 @@ export type Config = Readonly<{
     /** Prices beside and over the built-in ones; undefined: none. */
     pricesFile: string | undefined;
   };
+  /** OAuth providers beside and over the built-in ones; undefined: none. */
+  providersFile: string | undefined;
   logLevel: LogLevel;
   /** Who is acting, for the audit log. */
   actor: string;
@@ -98,7 +100,12 @@ export type Secrets = Readonly<{
   telegramWebhookSecret: string | undefined;
   anthropicApiKey: string | undefined;
   openaiApiKey: string | undefined;
+  /** OAuth clients by name: `google` is that of `GOOGLE_CLIENT_ID` and `GOOGLE_CLIENT_SECRET`. */
+  oauthClients: Readonly<Record<string, OAuthClientSecrets>>;
 }>;
+
+/** A client without a secret is a public one. */
+export type OAuthClientSecrets = Readonly<{ id: string; secret: string | undefined }>;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -132,6 +139,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
   const databaseUrl = read.url("DATABASE_URL", ["postgres:", "postgresql:"], "postgres://user@db.example/openclaw");
   const binary = read.text("OPENCLAW_RUNTIME_BIN");
   const pricesFile = read.text("OPENCLAW_PRICES_FILE");
+  const providersFile = read.text("OPENCLAW_PROVIDERS_FILE");
   const config: Config = {
     dataDir: path.resolve(folder, read.text("OPENCLAW_DATA_DIR") ?? ".openclaw"),
     database: databaseUrl === undefined ? { kind: "embedded" } : { kind: "url", url: databaseUrl },
@@ -183,6 +191,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
       openaiBaseUrl: read.baseUrl("OPENAI_BASE_URL", "https://api.openai.com") ?? "https://api.openai.com",
       pricesFile: pricesFile === undefined ? undefined : path.resolve(folder, pricesFile),
     },
+    providersFile: providersFile === undefined ? undefined : path.resolve(folder, providersFile),
     logLevel: read.choice("OPENCLAW_LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
     actor: read.text("OPENCLAW_ACTOR") ?? `${userName()}@${hostname()}`,
   };
@@ -207,6 +216,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
     ),
     anthropicApiKey: read.text("ANTHROPIC_API_KEY"),
     openaiApiKey: read.text("OPENAI_API_KEY"),
+    oauthClients: read.oauthClients(),
   };
   if (read.problems.length > 0) throw new ConfigError("config_invalid", read.problems);
   return { config: deepFreeze(config), secrets: deepFreeze(secrets) };
@@ -275,6 +285,30 @@ class Reader {
       for (const one of ["basic", "plus"] as const) if (tier === undefined || tier === one) days[one] = Number(digits);
     }
     return days;
+  }
+
+  /** Every `<NAME>_CLIENT_ID` with its secret, but for Azure's, which is no OAuth client of ours. */
+  oauthClients(): Record<string, OAuthClientSecrets> {
+    const clients: Record<string, OAuthClientSecrets> = {};
+    for (const variable of Object.keys(this.#env)) {
+      const [, name] = /^([A-Z][A-Z0-9_]*)_CLIENT_(?:ID|SECRET)$/.exec(variable) ?? [];
+      if (name === undefined || name === "AZURE") continue;
+      const id = this.text(`${name}_CLIENT_ID`);
+      const secret = this.text(`${name}_CLIENT_SECRET`);
+      if (id !== undefined) clients[name.toLowerCase().replaceAll("_", "-")] = { id, secret };
+      else if (secret !== undefined)
+        this.#problem(
+          `${name}_CLIENT_ID`,
+          `is not set, and ${name}_CLIENT_SECRET is`,
+          "what the provider's console shows",
+        );
+    }
+    for (const name of ["google", "sautai"])
+      if (clients[name] !== undefined && clients[name].secret === undefined) {
+        const variable = `${name.toUpperCase()}_CLIENT`;
+        this.#problem(`${variable}_SECRET`, `is not set, and ${variable}_ID is`, "what the provider's console shows");
+      }
+    return clients;
   }
 
   vault(driver: "local" | "azure"): Config["vault"] {

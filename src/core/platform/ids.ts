@@ -7,6 +7,8 @@ export type StampId = Branded<string, "StampId">;
 export type DaemonId = Branded<string, "DaemonId">;
 export type ReleaseId = Branded<number, "ReleaseId">;
 export type RolloutId = Branded<number, "RolloutId">;
+/** An OAuth provider, such as `gmail`. */
+export type ProviderId = Branded<string, "ProviderId">;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 

@@ -3,7 +3,7 @@
  * Please do not edit it manually.
  */
 
-import type { DaemonId, ReleaseId, RolloutId, StampId, TenantId } from "./ids.ts";
+import type { DaemonId, ProviderId, ReleaseId, RolloutId, StampId, TenantId } from "./ids.ts";
 import type { ColumnType } from "kysely";
 
 export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
@@ -82,6 +82,64 @@ export interface BudgetWarnings {
   tenantId: TenantId | null;
   toldAt: Date | null;
   warnedAt: Date;
+}
+
+export interface ClientTroubles {
+  code: string;
+  lastAt: Date;
+  probeAt: Date;
+  provider: ProviderId;
+  since: Date;
+}
+
+export interface ConnectionEvents {
+  askedBy: "sweep" | "runtime" | "operator" | "subscriber";
+  at: Date;
+  code: string | null;
+  durationMs: number;
+  id: Generated<number>;
+  kind: "connect" | "refresh" | "token" | "revoke";
+  outcome: string;
+  provider: ProviderId;
+  retryAt: Date | null;
+  tenantId: TenantId;
+}
+
+export interface Connections {
+  accessExpiresAt: Date | null;
+  accountEmail: string | null;
+  accountSubject: string | null;
+  attempts: Generated<number>;
+  client: string;
+  connectedAt: Date;
+  fence: number;
+  grantId: string;
+  hasRefreshToken: boolean;
+  leaseUntil: Date | null;
+  provider: ProviderId;
+  reason: string | null;
+  refreshAt: Date | null;
+  refreshedAt: Date | null;
+  revokeAt: Date | null;
+  revokeAttempts: Generated<number>;
+  scopes: string[];
+  secretFence: number;
+  secretVersion: string;
+  state: "active" | "expired" | "error" | "revoked";
+  stateChangedAt: Date;
+  tenantId: TenantId;
+  triedAt: Date | null;
+  trouble: string | null;
+}
+
+export interface ConnectLinks {
+  createdAt: Date;
+  expiresAt: Date;
+  provider: ProviderId;
+  revokedAt: Date | null;
+  tenantId: TenantId;
+  tokenHash: Buffer;
+  usedAt: Date | null;
 }
 
 export interface Daemons {
@@ -240,6 +298,17 @@ export interface MessageDays {
   day: Timestamp;
   lastAt: Date;
   messages: number;
+  tenantId: TenantId;
+}
+
+export interface OauthStates {
+  consumedAt: Date | null;
+  createdAt: Date;
+  expiresAt: Date;
+  linkHash: Buffer;
+  nonceHash: Buffer;
+  provider: ProviderId;
+  stateHash: Buffer;
   tenantId: TenantId;
 }
 
@@ -579,6 +648,10 @@ export interface DB {
   billingSyncs: BillingSyncs;
   budgetStops: BudgetStops;
   budgetWarnings: BudgetWarnings;
+  clientTroubles: ClientTroubles;
+  connectionEvents: ConnectionEvents;
+  connections: Connections;
+  connectLinks: ConnectLinks;
   daemons: Daemons;
   fleetReleases: FleetReleases;
   fleetSettings: FleetSettings;
@@ -596,6 +669,7 @@ export interface DB {
   linkTokens: LinkTokens;
   messageCounting: MessageCounting;
   messageDays: MessageDays;
+  oauthStates: OauthStates;
   priceTables: PriceTables;
   purgedRevenue: PurgedRevenue;
   rollouts: Rollouts;

@@ -2,7 +2,7 @@ import type { TokenCredential } from "@azure/identity";
 import type { SecretClient } from "@azure/keyvault-secrets";
 import { setTimeout as delay } from "node:timers/promises";
 import { UpstreamError } from "../../platform/errors.ts";
-import { checkSecretName, checkSecretValue, type Vault } from "./vault.ts";
+import { checkSecretName, checkSecretValue, type SecretVersion, type Vault } from "./vault.ts";
 
 const PAGE = 25;
 const FIRST_PAUSE_MS = 100;
@@ -24,10 +24,12 @@ export function createAzureVault(options: { url: string; credential: () => Promi
     return opened;
   }
 
-  async function read(name: string): Promise<string | undefined> {
+  async function read(name: string, wanted?: string): Promise<SecretVersion | undefined> {
     try {
-      const { value } = await (await client()).getSecret(name, timeLimit());
-      return value;
+      const options = { ...timeLimit(), ...(wanted === undefined ? {} : { version: wanted }) };
+      const { value, properties } = await (await client()).getSecret(name, options);
+      const { version } = properties;
+      return value === undefined || version === undefined ? undefined : { value, version };
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
       throw explain(error, `The secret ${name} could not be read`);
@@ -45,13 +47,17 @@ export function createAzureVault(options: { url: string; credential: () => Promi
   }
 
   return {
-    get: async (name) => read(checkSecretName(name)),
+    get: async (name) => (await read(checkSecretName(name)))?.value,
+    getNewest: async (name) => read(checkSecretName(name)),
+    getVersion: async (name, version) => (await read(checkSecretName(name), version))?.value,
     async set(given, value) {
       const name = checkSecretName(given);
       checkSecretValue(name, value);
+      let written = "";
       await untilDone(async () => {
         try {
-          await (await client()).setSecret(name, value, timeLimit());
+          const { properties } = await (await client()).setSecret(name, value, timeLimit());
+          written = properties.version ?? "";
           return true;
         } catch (error) {
           if (statusOf(error) !== 409) throw explain(error, `The secret ${name} could not be written`);
@@ -59,6 +65,7 @@ export function createAzureVault(options: { url: string; credential: () => Promi
           return false;
         }
       }, `the name of the secret ${name} is free`);
+      return written;
     },
     async delete(given) {
       const name = checkSecretName(given);

@@ -30,13 +30,21 @@ export function createStampVault(
     ]);
   }
 
+  /** From its own vault, or from whichever has it when that is not known. */
+  async function read<Result>(
+    name: string,
+    from: (vault: Vault) => Promise<Result | undefined>,
+  ): Promise<Result | undefined> {
+    const vault = await vaultOf(name);
+    if (vault !== undefined) return from(vault);
+    const values = await Promise.all([...vaults.values()].map(from));
+    return values.find((value) => value !== undefined);
+  }
+
   return {
-    async get(name) {
-      const vault = await vaultOf(name);
-      if (vault !== undefined) return vault.get(name);
-      const values = await Promise.all([...vaults.values()].map((one) => one.get(name)));
-      return values.find((value) => value !== undefined);
-    },
+    get: (name) => read(name, (vault) => vault.get(name)),
+    getNewest: (name) => read(name, (vault) => vault.getNewest(name)),
+    getVersion: (name, version) => read(name, (vault) => vault.getVersion(name, version)),
     set: async (name, value) => ((await vaultOf(name)) ?? common).set(name, value),
     async delete(name) {
       const vault = await vaultOf(name);

@@ -1,13 +1,22 @@
 import { UsageError } from "../../platform/errors.ts";
-import { parseTenantId, type TenantId } from "../../platform/ids.ts";
+import { parseTenantId, type ProviderId, type TenantId } from "../../platform/ids.ts";
+
+/** A value with the vault's own name for it. */
+export type SecretVersion = { value: string; version: string };
 
 /**
  * Where secrets lie. Names follow Key Vault's rules and are compared without case; a value is never empty. `set` on a
- * name deleted before works at once; `delete` of an absent name is fine.
+ * name deleted before works at once; `delete` of an absent name is fine, and takes all versions.
  */
 export type Vault = {
+  /** The newest value. */
   get(name: string): Promise<string | undefined>;
-  set(name: string, value: string): Promise<void>;
+  /** The same, with its version. */
+  getNewest(name: string): Promise<SecretVersion | undefined>;
+  /** What `set` wrote then, though others may have written since; the newest few are there for sure. */
+  getVersion(name: string, version: string): Promise<string | undefined>;
+  /** @returns the version that it wrote. */
+  set(name: string, value: string): Promise<string>;
   delete(name: string): Promise<void>;
   /** Names that begin with `prefix`, sorted. */
   list(prefix: string): Promise<string[]>;
@@ -30,9 +39,17 @@ export function tenantSecretName(tenantId: TenantId, secret: TenantSecret, gener
   return checkSecretName(`${tenantSecretPrefix(tenantId)}${secret}${suffix}`);
 }
 
+/**
+ * The name under which the tokens of a tenant's connection lie; derived from ids, so that no two ever share one (F72). Apart from the
+ * tenant's keys: those go with its runtime, while tokens are kept for as long as it may be restored.
+ */
+export function connectionSecretName(tenantId: TenantId, provider: ProviderId): string {
+  return checkSecretName(`connection-${tenantId}-${provider}`);
+}
+
 /** Whose secret that is, by its name or prefix; undefined when it is no tenant's. */
 export function tenantOfSecret(name: string): TenantId | undefined {
-  const [, id = ""] = /^tenant-([0-9a-f-]{36})-/i.exec(name) ?? [];
+  const [, id = ""] = /^(?:tenant|connection)-([0-9a-f-]{36})-/i.exec(name) ?? [];
   return parseTenantId(id);
 }
 

@@ -1,0 +1,37 @@
+import { z } from "zod";
+import { UpstreamError } from "../platform/errors.ts";
+
+/** What lies in the vault for a connection, as JSON. `fence` and `grantId` say which of several writers it came from. */
+export type TokenSet = z.infer<typeof schema>;
+
+const schema = z.object({
+  fence: z.number().int(),
+  grantId: z.uuid(),
+  accessToken: z.string().min(1),
+  /** Null: it does not expire. ISO 8601. */
+  accessExpiresAt: z.iso.datetime().nullable(),
+  refreshToken: z.string().min(1).nullable(),
+});
+
+export function writeTokenSet(tokens: TokenSet): string {
+  return JSON.stringify(schema.parse(tokens));
+}
+
+/** @throws UpstreamError for what nobody here has written. */
+export function readTokenSet(text: string): TokenSet {
+  const parsed = schema.safeParse(parseJson(text));
+  if (parsed.success) return parsed.data;
+  // The cause would repeat what lies there.
+  throw new UpstreamError("tokens_unreadable", "What lies in the vault for a connection is no set of tokens.", {
+    service: "vault",
+    retryable: false,
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
