@@ -40,6 +40,16 @@ test("deletions and recoveries that take a while are waited out, also where noth
   await Promise.all([vault.delete("again"), ...writers]);
 });
 
+test("a name that is used again has the versions of before beside its own, and the newest is the new one (F74)", async () => {
+  const { server, vault } = await open();
+  server.settleAfter(2);
+  const before = await vault.set("again", "one");
+  await vault.delete("again");
+  const after = await vault.set("again", "two");
+  assert.deepEqual(await vault.getNewest("again"), { value: "two", version: after });
+  assert.equal(await vault.getVersion("again", before), "one");
+});
+
 test("many names are listed page by page", async () => {
   const { vault } = await open();
   const names = Array.from({ length: 60 }, (_, nth) => `t-${String(nth).padStart(3, "0")}`);

@@ -2,7 +2,7 @@ import type { TokenCredential } from "@azure/identity";
 import type { SecretClient } from "@azure/keyvault-secrets";
 import { setTimeout as delay } from "node:timers/promises";
 import { UpstreamError } from "../../platform/errors.ts";
-import { checkSecretName, checkSecretValue, type SecretVersion, type Vault } from "./vault.ts";
+import { checkSecretName, checkSecretValue, isVersion, type SecretVersion, type Vault } from "./vault.ts";
 
 const PAGE = 25;
 const FIRST_PAUSE_MS = 100;
@@ -49,7 +49,10 @@ export function createAzureVault(options: { url: string; credential: () => Promi
   return {
     get: async (name) => (await read(checkSecretName(name)))?.value,
     getNewest: async (name) => read(checkSecretName(name)),
-    getVersion: async (name, version) => (await read(checkSecretName(name), version))?.value,
+    async getVersion(given, version) {
+      const name = checkSecretName(given);
+      return isVersion(version) ? (await read(name, version))?.value : undefined;
+    },
     async set(given, value) {
       const name = checkSecretName(given);
       checkSecretValue(name, value);

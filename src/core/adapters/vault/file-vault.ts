@@ -3,7 +3,7 @@ import { chmod, link, mkdir, open, readdir, readFile, rename, rm, unlink } from 
 import path from "node:path";
 import { makeDataDir } from "../../platform/data-dir.ts";
 import { ConfigError } from "../../platform/errors.ts";
-import { checkSecretName, checkSecretValue, type SecretVersion, type Vault } from "./vault.ts";
+import { checkSecretName, checkSecretValue, isVersion, type SecretVersion, type Vault } from "./vault.ts";
 
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
@@ -11,7 +11,6 @@ const KEY_BYTES = 32;
 /** What a file begins with that names its version. */
 const MAGIC = Buffer.from("openclaw\x01", "latin1");
 const VERSION_BYTES = 16;
-const VERSION = /^[0-9a-f]{32}$/;
 
 /** So many versions of a secret are kept. */
 const VERSIONS = 8;
@@ -58,7 +57,7 @@ export function createFileVault(options: { folder: string; key: string | undefin
     getNewest,
     async getVersion(given, version) {
       const name = checkSecretName(given);
-      if (!VERSION.test(version)) return undefined;
+      if (!isVersion(version)) return undefined;
       return (await read(name, path.join(versionsOf(name), version)))?.value;
     },
     async set(given, value) {

@@ -6,14 +6,15 @@ export type SecretVersion = { value: string; version: string };
 
 /**
  * Where secrets lie. Names follow Key Vault's rules and are compared without case; a value is never empty. `set` on a
- * name deleted before works at once; `delete` of an absent name is fine, and takes all versions.
+ * name deleted before works at once; `delete` of an absent name is fine, and takes all versions. Where a vault can only recover a
+ * deleted name, the versions of before can be had again by their own names once it is set anew, but are never the newest.
  */
 export type Vault = {
   /** The newest value. */
   get(name: string): Promise<string | undefined>;
   /** The same, with its version. */
   getNewest(name: string): Promise<SecretVersion | undefined>;
-  /** What `set` wrote then, though others may have written since; the newest few are there for sure. */
+  /** What `set` wrote then, though others may have written since; the newest few are there for sure. Undefined for any other text. */
   getVersion(name: string, version: string): Promise<string | undefined>;
   /** @returns the version that it wrote. */
   set(name: string, value: string): Promise<string>;
@@ -51,6 +52,11 @@ export function connectionSecretName(tenantId: TenantId, provider: ProviderId): 
 export function tenantOfSecret(name: string): TenantId | undefined {
   const [, id = ""] = /^(?:tenant|connection)-([0-9a-f-]{36})-/i.exec(name) ?? [];
   return parseTenantId(id);
+}
+
+/** Whether that could name a version; the empty one would mean the newest to Key Vault. */
+export function isVersion(version: string): boolean {
+  return /^[0-9a-f]{32}$/.test(version);
 }
 
 /** The name in the form in which names are compared. @throws UsageError for a name that Key Vault would refuse. */

@@ -23,9 +23,10 @@ export type KeyVaultServer = {
   close(): Promise<void>;
 };
 
+type Version = { value: string; version: string };
 type Secret = {
-  value: string;
-  version: string;
+  /** The newest last. */
+  versions: readonly [Version, ...Version[]];
   state: "present" | "deleting" | "deleted" | "recovering";
   pending: number;
 };
@@ -95,23 +96,31 @@ export async function startKeyVault(
     if (collection === "secrets" && method === "GET" && name === "") return listPage(searchParams);
     if (!/^[0-9a-zA-Z-]{1,127}$/.test(name))
       return refuse(400, "BadParameter", `The request URI contains an invalid name: ${name}`);
-    if (collection === "secrets") return ofSecret(method, name.toLowerCase(), body);
+    if (collection === "secrets") return ofSecret(method, name.toLowerCase(), { version: verb, body });
     if (collection === "deletedsecrets") return ofDeleted(method, name.toLowerCase(), verb);
     return refuse(404, "NotFound", "There is nothing here.");
   }
 
-  function ofSecret(method: string, name: string, body: string): Answer {
+  function ofSecret(
+    method: string,
+    name: string,
+    { version, body }: { version: string | undefined; body: string },
+  ): Answer {
     const secret = progress(name);
     switch (method) {
-      case "GET":
-        return secret?.state === "present" ? { status: 200, body: bundle(name, secret) } : missing(name);
+      case "GET": {
+        const found = secret?.state === "present" ? versionOf(secret, version) : undefined;
+        return found === undefined ? missing(name) : { status: 200, body: bundle(name, found) };
+      }
       case "PUT": {
         const conflict = secret && CONFLICTS[secret.state];
         if (conflict !== undefined)
           return refuse(409, "Conflict", `Secret ${name} ${conflict.message}`, conflict.inner);
         const { value } = JSON.parse(body) as { value: string };
-        const written: Secret = { value, version: randomBytes(16).toString("hex"), state: "present", pending: 0 };
-        secrets.set(name, written);
+        const written = { value, version: randomBytes(16).toString("hex") };
+        // What was recovered has its older versions still.
+        const versions: Secret["versions"] = secret === undefined ? [written] : [...secret.versions, written];
+        secrets.set(name, { versions, state: "present", pending: 0 });
         return { status: 200, body: bundle(name, written) };
       }
       case "DELETE":
@@ -129,7 +138,7 @@ export async function startKeyVault(
     if (method === "GET") return { status: 200, body: deletedBundle(name, secret) };
     if (method === "POST" && verb === "recover") {
       secrets.set(name, { ...secret, state: "recovering", pending: settleRequests });
-      const { value: _value, ...rest } = bundle(name, secret);
+      const { value: _value, ...rest } = bundle(name, newestOf(secret));
       return { status: 200, body: rest };
     }
     return refuse(403, "Forbidden", 'Operation "purge" is not enabled for this vault.', "ForbiddenByPolicy");
@@ -161,12 +170,12 @@ export async function startKeyVault(
     return { status: 200, body: { value, nextLink: names.length > start + size ? next : null } };
   }
 
-  function bundle(name: string, { value, version }: Secret) {
+  function bundle(name: string, { value, version }: Version) {
     return { value, id: `${server.url}/secrets/${name}/${version}`, attributes: ATTRIBUTES };
   }
 
   function deletedBundle(name: string, secret: Secret) {
-    const { value: _value, ...rest } = bundle(name, secret);
+    const { value: _value, ...rest } = bundle(name, newestOf(secret));
     const dates = { deletedDate: 1_800_000_000, scheduledPurgeDate: 1_807_776_000 };
     return { ...rest, recoveryId: `${server.url}/deletedsecrets/${name}`, ...dates };
   }
@@ -177,7 +186,7 @@ export async function startKeyVault(
     calls: recording.entries,
     values: () =>
       Object.fromEntries(
-        [...secrets].flatMap(([name, { state, value }]) => (state === "present" ? [[name, value]] : [])),
+        [...secrets].flatMap(([name, secret]) => (secret.state === "present" ? [[name, newestOf(secret).value]] : [])),
       ),
     deleted: () => [...secrets].flatMap(([name, { state }]) => (state === "present" ? [] : [name])),
     failNext(route, fault, times = 1) {
@@ -191,6 +200,15 @@ export async function startKeyVault(
     },
     close: server.close,
   };
+}
+
+function newestOf({ versions }: Secret): Version {
+  return versions.at(-1) ?? versions[0];
+}
+
+/** The newest where none is named. */
+function versionOf(secret: Secret, version: string | undefined): Version | undefined {
+  return version ? secret.versions.find((one) => one.version === version) : newestOf(secret);
 }
 
 const CONFLICTS: Partial<Record<Secret["state"], { message: string; inner?: string }>> = {
