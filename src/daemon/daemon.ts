@@ -215,7 +215,15 @@ async function startWorker(daemon: Daemon): Promise<void> {
     rateLimitPerMinute: router.rateLimitPerMinute,
   });
   parts.jobs = startJobs(
-    { ...ctx, readFleet, payLinks, lastActivity, retentionDays: tenancy.retentionDays },
+    {
+      ...ctx,
+      readFleet,
+      payLinks,
+      connectLinks: async () => undefined,
+      providers: { list: () => [], find: () => undefined },
+      lastActivity,
+      retentionDays: tenancy.retentionDays,
+    },
     openPool(daemon, 16),
     metrics,
   );

@@ -51,7 +51,15 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
     ctx,
     start: () =>
       (jobs = startJobs(
-        { ...ctx, readFleet, payLinks: async () => undefined, lastActivity: async () => new Map(), retentionDays: 30 },
+        {
+          ...ctx,
+          readFleet,
+          payLinks: async () => undefined,
+          connectLinks: async () => undefined,
+          providers: { list: () => [], find: () => undefined },
+          lastActivity: async () => new Map(),
+          retentionDays: 30,
+        },
         pool,
         metrics,
       )),

@@ -1,6 +1,7 @@
 import { EventEmitter } from "node:events";
 import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
+import type { Providers } from "../core/adapters/oauth/oauth-provider.ts";
 import {
   forgetEventsOf,
   keepRevenueOf,
@@ -29,6 +30,7 @@ import type { TenantId } from "../core/platform/ids.ts";
 import type { JobName, JobPayloads } from "../core/platform/jobs.ts";
 import type { Log } from "../core/platform/log.ts";
 import { endsWithin, pause } from "../core/platform/pause.ts";
+import { type ConnectLinks, tellConnectionNews } from "../core/router/connection-news.ts";
 import { forgetDeadLettersOf, pruneDeadLetters } from "../core/router/dead-letters.ts";
 import { tellBudgetWarnings } from "../core/router/budget-warnings.ts";
 import { forgetTrafficOf } from "../core/router/activity.ts";
@@ -53,6 +55,8 @@ export type JobsContext = Context &
     /** As they are now: which gateway runtimes use depends on the daemons that live. */
     readFleet(): Promise<FleetSettings>;
     payLinks: PayLinks;
+    connectLinks: ConnectLinks;
+    providers: Providers;
   };
 
 /** What a job of each kind does. */
@@ -63,6 +67,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
     "tenant.rotate-keys": ({ tenantId }, signal) => advanceRotation(ctx, tenantId, signal),
     "tenant.purge": ({ tenantId }) => purgeTenant({ ...ctx, forget }, tenantId),
     "rollout.advance": ({ rolloutId }) => advanceRollout(ctx, rolloutId),
+    "connection.tell": (news) => tellConnectionNews(ctx, news),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
         { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },

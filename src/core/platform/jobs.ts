@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { Db } from "./db.ts";
-import type { RolloutId, TenantId } from "./ids.ts";
+import type { ProviderId, RolloutId, TenantId } from "./ids.ts";
 
 /** Every kind of background work with what it is given. A job must be safe to run again: crashes repeat it. */
 export type JobPayloads = {
@@ -12,6 +12,8 @@ export type JobPayloads = {
   "tenant.purge": { tenantId: TenantId };
   /** Take a rollout as far as it can go at the moment. */
   "rollout.advance": { rolloutId: RolloutId };
+  /** Tell a subscriber what became of a connection. `grantId`: the consent that it came of. */
+  "connection.tell": { tenantId: TenantId; provider: ProviderId; grantId: string; news: "connected" | "expired" };
   /** Apply pending Stripe events. */
   "stripe.project": Record<string, never>;
   /** Re-judge tenants whose entitlement may have ended by the passing of time. */

@@ -37,7 +37,11 @@ export function createSpeaker(ctx: { db: Db; clock: Clock; log: Log; botApi: Bot
         await releaseNotice(ctx.db, chatId, topic);
         return "later";
       }
-      if (!(error instanceof BotApiError)) throw error;
+      if (!(error instanceof BotApiError)) {
+        // The words could not be made: whoever tries again is to find them unsaid.
+        await releaseNotice(ctx.db, chatId, topic);
+        throw error;
+      }
       ctx.log.warn({ chatId, topic, error }, "could not write to a chat");
       if (error.isChatClosed) await closeChat(ctx, chatId);
       if (!error.retryable) return "silent";

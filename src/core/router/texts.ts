@@ -33,6 +33,18 @@ export const TEXTS = {
     "That was more than I can take in at once: what you wrote last was not passed on. Please wait a minute.",
   waking: () =>
     "Your assistant is starting. That can take a minute or two; your message is kept and will be answered then.",
+  connected: (provider: string, account: string | null, access: { can: readonly string[]; isPart: boolean }) =>
+    `${provider} is connected${account === null ? "" : `: ${account}`}.${
+      access.isPart
+        ? " Not everything that your assistant asked for was allowed, so some of it won't work."
+        : access.can.length === 0
+          ? ""
+          : ` Your assistant can now ${new Intl.ListFormat("en").format(access.can)}.`
+    }\n\nIf that wasn't you, please contact support.`,
+  expired: (provider: string, account: string | null, connectUrl: string | undefined) =>
+    `${provider} has to be connected again: your assistant's access${account === null ? "" : ` to ${account}`} has ended.\n\n${
+      connectUrl === undefined ? "Please ask for a link to connect it." : `Connect it here: ${connectUrl}`
+    }`,
   undelivered: (sentAt: Date) =>
     `I'm sorry: your message of ${sentAt.toISOString().slice(0, 16).replace("T", " ")} UTC could not reach your assistant. Please send it again.`,
 } as const;

@@ -1,0 +1,2 @@
+export { type ConnectionNews, enqueueConnectionNews, findConnectionOfNews } from "./news.ts";
+export { missingScopes } from "./scopes.ts";
