@@ -1,0 +1,90 @@
+import type { Selectable } from "kysely";
+import type { Provider } from "../adapters/oauth/oauth-provider.ts";
+import type { ClientTroubles } from "../platform/schema.ts";
+import type { Tenant } from "../tenants/tenants.ts";
+import type { Connection, ConnectionState } from "./connection.ts";
+
+export type ClientTrouble = Selectable<ClientTroubles>;
+
+/** Why a connection is not simply active, and what helps: a code for scripts, words for people. */
+export type Diagnosis = { code: string | null; reason: string | null; remedy: string | null };
+
+export type ConnectionFacts = {
+  connection: Connection;
+  tenant: Pick<Tenant, "id" | "slug" | "status">;
+  /** Undefined: no such provider is defined any more. */
+  provider: Provider | undefined;
+  /** Of the connection's provider. */
+  clientTrouble: ClientTrouble | undefined;
+};
+
+const WELL: Diagnosis = { code: null, reason: null, remedy: null };
+
+/** By reason of `expired`. */
+const EXPIRED: Readonly<Record<string, string>> = {
+  grant_dead: "the grant was withdrawn, or ended by the provider's rules",
+  reauth_required: "the provider wants the person to sign in again, by a rule of their organisation",
+};
+
+/** Its connections are kept and not used until it is restored. */
+export function isAtRest({ status }: Pick<Tenant, "status">): boolean {
+  return status === "deprovisioning" || status === "deleted";
+}
+
+/** The first that matters: what ended the connection, then what stands in its way, then what goes wrong for now. */
+export function diagnose(facts: ConnectionFacts, state: ConnectionState): Diagnosis {
+  const { connection, tenant, provider, clientTrouble } = facts;
+  if (state === "revoked") return describeEnd(facts);
+  if (isAtRest(tenant)) {
+    const reason = `the tenant is ${tenant.status}: the connection rests, and comes back with it`;
+    return { code: "tenant_gone", reason, remedy: `openclaw tenant restore ${tenant.slug}` };
+  }
+  if (state === "expired") {
+    const reason = EXPIRED[connection.reason ?? ""] ?? "its access has ended, and can't be renewed";
+    return { code: connection.reason, reason, remedy: `connect again: ${connectCommand(facts)}` };
+  }
+  if (provider?.client === undefined) return describeNoClient(facts);
+  if (state === "error" || clientTrouble !== undefined) return describeClient(connection, clientTrouble);
+  if (!connection.hasRefreshToken && connection.accessExpiresAt !== null) {
+    const reason = "the provider gave nothing to renew it with; it ends with its access token";
+    return { code: "not_renewable", reason, remedy: `connect again then: ${connectCommand(facts)}` };
+  }
+  if (connection.attempts > 0) return describeFailures(connection);
+  if (state === "expiring")
+    return { code: "due", reason: "it is due to be renewed", remedy: "a daemon does it; is one running?" };
+  return WELL;
+}
+
+function connectCommand({ connection, tenant }: ConnectionFacts): string {
+  return `openclaw integration connect ${tenant.slug} ${connection.provider}`;
+}
+
+function describeEnd(facts: ConnectionFacts): Diagnosis {
+  const { reason: code, revokeAt, revokeAttempts } = facts.connection;
+  const tried =
+    revokeAttempts === 0 ? "" : `, tried ${revokeAttempts === 1 ? "once" : `${revokeAttempts} times`} so far`;
+  const pending = revokeAt === null ? "" : `; the provider has still to be told that the grant is over${tried}`;
+  return { code, reason: `it was disconnected${pending}`, remedy: `to have it back: ${connectCommand(facts)}` };
+}
+
+function describeNoClient({ connection, provider }: ConnectionFacts): Diagnosis {
+  if (provider === undefined) {
+    const reason = `no provider ${connection.provider} is defined any more`;
+    return { code: "provider_unknown", reason, remedy: "define it again in OPENCLAW_PROVIDERS_FILE" };
+  }
+  const reason = `no OAuth client is configured for ${provider.definition.name}`;
+  return { code: "client_missing", reason, remedy: "see: openclaw integration providers" };
+}
+
+/** Our fault: nobody is disconnected, and a success brings all back. */
+function describeClient({ trouble }: Connection, clientTrouble: ClientTrouble | undefined): Diagnosis {
+  const said = clientTrouble?.code ?? trouble;
+  const reason = `the provider refuses our OAuth client${said === null ? "" : ` (${said})`}, not this person's grant`;
+  return { code: "client_refused", reason, remedy: "mend the client's id and secret; see: openclaw check" };
+}
+
+function describeFailures({ attempts, trouble }: Connection): Diagnosis {
+  const often = attempts === 1 ? "time" : `${attempts} times`;
+  const reason = `the last ${often} it could not be renewed (${trouble ?? "no reason recorded"})`;
+  return { code: "not_renewed", reason, remedy: "it is tried again by itself" };
+}
