@@ -5,6 +5,7 @@ import { UpstreamError } from "../../platform/errors.ts";
 import { trustLoopback } from "../../testing/fakes/azure/certificate.ts";
 import { type IdentityServer, startIdentityServer } from "../../testing/fakes/azure/identity-server.ts";
 import { type KeyVaultServer, startKeyVault } from "../../testing/fakes/azure/key-vault.ts";
+import { until } from "../../router/test-setup.ts";
 import { createAzureVault } from "./azure-vault.ts";
 import { vaultContract } from "./contract.ts";
 
@@ -20,10 +21,14 @@ after(async () => {
   await identity.close();
 });
 
-async function open() {
+async function open(options: { patienceMs?: number } = {}) {
   const server = await startKeyVault(identity);
   servers.push(server);
-  return { server, vault: createAzureVault({ url: server.url, credential: async () => new DefaultAzureCredential() }) };
+  const vault = createAzureVault({ url: server.url, credential: async () => new DefaultAzureCredential(), ...options });
+  /** Requests that began so, and were answered with `status`. */
+  const count = (route: string, status = 200) =>
+    server.calls.filter((call) => call.status === status && `${call.method} ${call.path}`.startsWith(route)).length;
+  return { server, vault, count };
 }
 
 vaultContract("azure", async () => (await open()).vault);
@@ -57,21 +62,67 @@ test("many names are listed page by page", async () => {
   assert.deepEqual(await vault.list("t-"), names);
 });
 
-test("a token is asked for by the vault's challenge, once, and for its audience alone", async () => {
-  const { server, vault } = await open();
+test("a token is asked for by the vault's challenge, once for all requests, and for its audience alone", async () => {
+  const { vault, count } = await open();
+  const before = identity.requests.length;
   await vault.set("a", "1");
-  await vault.get("a");
+  await Promise.all(Array.from({ length: 10 }, () => vault.get("a")));
+  await vault.list("");
+  await vault.delete("a");
+  assert.equal(count("", 401), 1);
+  // None where another vault's client was given one: this process keeps them.
+  assert.ok(identity.requests.length - before <= 1);
   assert.deepEqual(new Set(identity.requests.map(({ audience }) => audience)), new Set(["https://vault.azure.net"]));
-  assert.equal(server.calls.filter(({ status }) => status === 401).length, 1);
 });
 
-test("throttling and broken connections are passed over", async () => {
+test("a version that was read is not asked for again, until its name is deleted", async () => {
+  const { vault, count } = await open();
+  const version = await vault.set("a", "1");
+  assert.equal(count("GET"), 0);
+  const readers = Array.from({ length: 8 }, () => vault.getVersion("a", version));
+  assert.deepEqual(new Set(await Promise.all(readers)), new Set(["1"]));
+  await vault.set("a", "2");
+  assert.equal(await vault.getVersion("A", version), "1");
+  assert.equal(count("GET /secrets/a/"), 1);
+  await vault.delete("a");
+  assert.equal(await vault.getVersion("a", version), undefined);
+});
+
+test("throttling, said with a time to come back or without, and broken connections are waited out", async () => {
+  const { server, vault, count } = await open();
+  await vault.set("a", "1");
+  server.failNext("GET /secrets/a", { status: 429, code: "Throttled" }, 5);
+  assert.equal(await vault.get("a"), "1");
+  server.failNext("GET /secrets/a", { status: 429, code: "Throttled", retryAfter: null }, 2);
+  server.failNext("PUT /secrets/a", { status: 429, code: "Throttled", retryAfter: 1 });
+  await Promise.all([vault.get("a"), vault.set("a", "2")]);
+  assert.deepEqual([count("GET", 429), count("PUT", 429)], [7, 1]);
+  server.failNext("GET /secrets/a", "reset");
+  assert.equal(await vault.get("a"), "2");
+});
+
+test("throttling that lasts longer than somebody waits is an outside failure that may be tried again", async () => {
+  const { server, vault } = await open({ patienceMs: 1_000 });
+  await vault.set("a", "1");
+  const refused = (code: string) => (error: unknown) =>
+    error instanceof UpstreamError && error.retryable && error.code === code;
+  server.failNext("GET /secrets/a", { status: 429, code: "Throttled", retryAfter: null }, 9);
+  await assert.rejects(vault.get("a"), refused("vault_throttled"));
+  server.failNext("PUT /secrets/a", { status: 429, code: "Throttled", retryAfter: 60 });
+  await assert.rejects(vault.set("a", "2"), refused("vault_failed"));
+  assert.deepEqual(server.values(), { a: "1" });
+});
+
+test("of many who ask at once, only so many come to the vault at a time", async () => {
   const { server, vault } = await open();
   await vault.set("a", "1");
-  server.failNext("GET /secrets/a", { status: 429, code: "Throttled" }, 2);
-  assert.equal(await vault.get("a"), "1");
-  server.failNext("GET /secrets/a", "reset");
-  assert.equal(await vault.get("a"), "1");
+  const letIn = server.hold();
+  const readers = Array.from({ length: 100 }, () => vault.get("a"));
+  const writers = Array.from({ length: 30 }, (_, nth) => vault.set(`b-${nth}`, "1"));
+  await until(() => server.mostAtOnce() >= 20, "all turns are taken");
+  letIn();
+  await Promise.all([...readers, ...writers]);
+  assert.equal(server.mostAtOnce(), 20);
 });
 
 test("a role that is not in force yet is said to be so, and may be tried again; nothing of a value or a token is told", async () => {

@@ -1,21 +1,33 @@
 import type { TokenCredential } from "@azure/identity";
 import type { SecretClient } from "@azure/keyvault-secrets";
 import { setTimeout as delay } from "node:timers/promises";
-import { UpstreamError } from "../../platform/errors.ts";
+import { busy, createKeyVaultCalls, explain, innerCode, statusOf } from "./key-vault-calls.ts";
 import { checkSecretName, checkSecretValue, isVersion, type SecretVersion, type Vault } from "./vault.ts";
+import { createVersionCache } from "./version-cache.ts";
 
 const PAGE = 25;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
 /** Deletions and recoveries take seconds; a role that was just assigned takes minutes, which is for the caller to wait out. */
 const PATIENCE_MS = 60_000;
-const REQUEST_MS = 20_000;
+const CALL_MS = 20_000;
+/** For all names: a vault gives 25 at a time, one after the other, and can't be asked for some of them. */
+const LIST_MS = 120_000;
+/** A few kilobytes each. Longer than that, nothing of what others delete stays in memory. */
+const CACHE = { entries: 5_000, lifetimeMs: 10 * 60_000 };
 
 /**
  * Secrets in an Azure Key Vault. A deleted secret can be had back for days, and its name is taken until then: `set` recovers it
- * and writes over it, whether or not the vault lets secrets be purged (F74).
+ * and writes over it, whether or not the vault lets secrets be purged (F74). Versions that were read are kept in memory.
  */
-export function createAzureVault(options: { url: string; credential: () => Promise<TokenCredential> }): Vault {
+export function createAzureVault(options: {
+  url: string;
+  credential: () => Promise<TokenCredential>;
+  /** For each call with its repetitions. */
+  patienceMs?: number;
+}): Vault {
+  const call = createKeyVaultCalls({ patienceMs: options.patienceMs ?? CALL_MS });
+  const cache = createVersionCache(CACHE);
   let opened: Promise<SecretClient> | undefined;
 
   /** Loaded with the first secret: most commands need none. */
@@ -26,24 +38,53 @@ export function createAzureVault(options: { url: string; credential: () => Promi
 
   async function read(name: string, wanted?: string): Promise<SecretVersion | undefined> {
     try {
-      const options = { ...timeLimit(), ...(wanted === undefined ? {} : { version: wanted }) };
-      const { value, properties } = await (await client()).getSecret(name, options);
-      const { version } = properties;
-      return value === undefined || version === undefined ? undefined : { value, version };
+      return await call("other", async (limit) => {
+        const version = wanted === undefined ? {} : { version: wanted };
+        const { value, properties } = await (await client()).getSecret(name, { ...limit, ...version });
+        return value === undefined || properties.version === undefined
+          ? undefined
+          : { value, version: properties.version };
+      });
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
       throw explain(error, `The secret ${name} could not be read`);
     }
   }
 
+  /** The version that was written; undefined while the name is taken by what was deleted. */
+  async function write(name: string, value: string): Promise<string | undefined> {
+    try {
+      const { properties } = await call("write", async (limit) => (await client()).setSecret(name, value, limit));
+      return properties.version ?? "";
+    } catch (error) {
+      if (statusOf(error) !== 409) throw explain(error, `The secret ${name} could not be written`);
+      if (innerCode(error) === "ObjectIsDeletedButRecoverable") await recover(name);
+      return undefined;
+    }
+  }
+
   /** Has a deleted secret come back. One that others recover or delete at the moment is theirs to end. */
   async function recover(name: string): Promise<void> {
     try {
-      const poller = await (await client()).beginRecoverDeletedSecret(name, timeLimit());
-      poller.stopPolling();
+      await call("other", async (limit) =>
+        (await (await client()).beginRecoverDeletedSecret(name, limit)).stopPolling(),
+      );
     } catch (error) {
       if (![404, 409].includes(statusOf(error) ?? 0)) throw explain(error, `The secret ${name} could not be recovered`);
     }
+  }
+
+  function listAll(): Promise<string[]> {
+    return call(
+      "other",
+      async (limit) => {
+        const names: string[] = [];
+        const pages = (await client()).listPropertiesOfSecrets(limit).byPage({ maxPageSize: PAGE });
+        for await (const page of pages) for (const { name } of page) names.push(name.toLowerCase());
+        return names;
+      },
+      LIST_MS,
+    );
   }
 
   return {
@@ -51,45 +92,34 @@ export function createAzureVault(options: { url: string; credential: () => Promi
     getNewest: async (name) => read(checkSecretName(name)),
     async getVersion(given, version) {
       const name = checkSecretName(given);
-      return isVersion(version) ? (await read(name, version))?.value : undefined;
+      if (!isVersion(version)) return undefined;
+      return cache.read(name, version, async () => (await read(name, version))?.value);
     },
     async set(given, value) {
       const name = checkSecretName(given);
       checkSecretValue(name, value);
-      let written = "";
-      await untilDone(async () => {
-        try {
-          const { properties } = await (await client()).setSecret(name, value, timeLimit());
-          written = properties.version ?? "";
-          return true;
-        } catch (error) {
-          if (statusOf(error) !== 409) throw explain(error, `The secret ${name} could not be written`);
-          if (innerCode(error) === "ObjectIsDeletedButRecoverable") await recover(name);
-          return false;
-        }
-      }, `the name of the secret ${name} is free`);
-      return written;
+      return untilDone(() => write(name, value), `the name of the secret ${name} is free`);
     },
     async delete(given) {
       const name = checkSecretName(given);
       try {
-        const poller = await (await client()).beginDeleteSecret(name, timeLimit());
-        poller.stopPolling();
+        await call("other", async (limit) => (await (await client()).beginDeleteSecret(name, limit)).stopPolling());
       } catch (error) {
         // Another may be at it.
         if (![404, 409].includes(statusOf(error) ?? 0)) throw explain(error, `The secret ${name} could not be deleted`);
       }
-      await untilDone(async () => (await read(name)) === undefined, `the secret ${name} is gone`);
+      await untilDone(
+        async () => ((await read(name)) === undefined ? "gone" : undefined),
+        `the secret ${name} is gone`,
+      );
+      cache.forget(name);
     },
     async list(prefix) {
-      const names: string[] = [];
       try {
-        const pages = (await client()).listPropertiesOfSecrets(timeLimit()).byPage({ maxPageSize: PAGE });
-        for await (const page of pages) for (const { name } of page) names.push(name.toLowerCase());
+        return (await listAll()).filter((name) => name.startsWith(prefix.toLowerCase())).toSorted();
       } catch (error) {
         throw explain(error, "The names of secrets could not be listed");
       }
-      return names.filter((name) => name.startsWith(prefix.toLowerCase())).toSorted();
     },
   };
 }
@@ -102,53 +132,12 @@ async function openClient(url: string, credential: () => Promise<TokenCredential
   });
 }
 
-/** For a call with its repetitions. The SDK's own time limit would keep the process alive until it is over. */
-function timeLimit(): { abortSignal: AbortSignal } {
-  return { abortSignal: AbortSignal.timeout(REQUEST_MS) };
-}
-
-async function untilDone(tryOnce: () => Promise<boolean>, what: string): Promise<void> {
+async function untilDone<Result>(tryOnce: () => Promise<Result | undefined>, what: string): Promise<Result> {
   const deadline = performance.now() + PATIENCE_MS;
-  for (let pauseMs = FIRST_PAUSE_MS; !(await tryOnce()); pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
-    if (performance.now() > deadline) {
-      throw new UpstreamError("vault_busy", `It takes Key Vault longer than a minute until ${what}.`, {
-        service: "key-vault",
-        retryable: true,
-      });
-    }
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    const result = await tryOnce();
+    if (result !== undefined) return result;
+    if (performance.now() > deadline) throw busy(`takes longer than a minute until ${what}`);
     await delay(pauseMs);
   }
-}
-
-function statusOf(error: unknown): number | undefined {
-  return error instanceof Error && "statusCode" in error && typeof error.statusCode === "number"
-    ? error.statusCode
-    : undefined;
-}
-
-/** Why it is a conflict, as the body's inner error says. */
-function innerCode(error: unknown): string | undefined {
-  // As the SDK names it; the body has it in lower case.
-  const code = field(field(field(field(error, "details"), "error"), "innerError"), "code");
-  return typeof code === "string" ? code : undefined;
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? Reflect.get(value, name) : undefined;
-}
-
-/** In our words: the SDK's errors hold requests with their headers. */
-function explain(error: unknown, what: string): UpstreamError {
-  const status = statusOf(error);
-  const isRefused = status === 401 || status === 403;
-  const why = isRefused
-    ? "this identity may not do that in the vault, or may not yet: roles take minutes to come into force"
-    : status === undefined
-      ? "Key Vault can't be reached, or there is no identity to ask with"
-      : `Key Vault answered with status ${status}`;
-  return new UpstreamError(isRefused ? "vault_forbidden" : "vault_failed", `${what}: ${why}.`, {
-    service: "key-vault",
-    retryable: true,
-    cause: new Error(error instanceof Error ? error.message : String(error)),
-  });
 }

@@ -14,10 +14,17 @@ export type KeyVaultServer = {
   values(): Record<string, string>;
   /** Names that are deleted and can be recovered. */
   deleted(): string[];
-  /** The next `times` requests whose method and path begin so get this answer; "reset" breaks the connection off. */
-  failNext(route: string, fault: { status: number; code: string } | "reset", times?: number): void;
+  /**
+   * The next `times` requests whose method and path begin so get this answer; "reset" breaks the connection off. A 429 says to come
+   * back after `retryAfter` seconds, 0 if not given; null: it doesn't say.
+   */
+  failNext(route: string, fault: Fault | "reset", times?: number): void;
   /** Role assignments are not in force yet: everything is refused until they are. */
   setPermitted(permitted: boolean): void;
+  /** Requests wait for their answers from now on, until what it returns is called. */
+  hold(): () => void;
+  /** The most requests that were there at once. */
+  mostAtOnce(): number;
   /** How many requests about a name a deletion or a recovery takes until it is done. */
   settleAfter(requests: number): void;
   close(): Promise<void>;
@@ -30,7 +37,7 @@ type Secret = {
   state: "present" | "deleting" | "deleted" | "recovering";
   pending: number;
 };
-type Fault = { route: string; fault: { status: number; code: string } | "reset" };
+type Fault = { status: number; code: string; retryAfter?: number | null };
 type Answer = { status: number; body?: unknown; headers?: Record<string, string> };
 
 const AUDIENCE = "https://vault.azure.net";
@@ -53,12 +60,22 @@ export async function startKeyVault(
   { authorize }: { authorize?: (principalId: string, secretName: string, method: string) => boolean } = {},
 ): Promise<KeyVaultServer> {
   const secrets = new Map<string, Secret>();
-  const faults: Fault[] = [];
+  const faults: { route: string; fault: Fault | "reset" }[] = [];
+  const crowd = createCrowd();
   const recording = createRecording<VaultCall>();
   let isPermitted = true;
   let settleRequests = 1;
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const leave = await crowd.enter();
+    try {
+      await answerTo(request, response);
+    } finally {
+      leave();
+    }
+  }
+
+  async function answerTo(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? "/", "https://loopback");
     const path = pathname.replace(/\/$/, "");
     const method = request.method ?? "GET";
@@ -70,9 +87,7 @@ export async function startKeyVault(
       status,
       body: answer,
       headers,
-    } = found === undefined
-      ? reply(request, { method, path, searchParams, body })
-      : refuse(found.fault.status, found.fault.code, "Refused on demand.");
+    } = found === undefined ? reply(request, { method, path, searchParams, body }) : failed(found.fault);
     recording.add({ method, path, status });
     if (answer === undefined) response.writeHead(status, headers).end();
     else sendJson(response, status, answer, headers);
@@ -195,6 +210,8 @@ export async function startKeyVault(
     setPermitted(permitted) {
       isPermitted = permitted;
     },
+    hold: crowd.hold,
+    mostAtOnce: crowd.most,
     settleAfter(count) {
       settleRequests = count;
     },
@@ -228,7 +245,34 @@ function missing(name: string): Answer {
   return refuse(404, "SecretNotFound", `A secret with (name/id) ${name} was not found in this key vault.`);
 }
 
+function failed({ status, code, retryAfter = 0 }: Fault): Answer {
+  const headers = status === 429 && retryAfter !== null ? { headers: { "retry-after": String(retryAfter) } } : {};
+  return { ...refuse(status, code, "Refused on demand."), ...headers };
+}
+
 function refuse(status: number, code: string, message: string, inner?: string): Answer {
   const error = { code, message, ...(inner === undefined ? {} : { innererror: { code: inner } }) };
-  return { status, body: { error }, ...(status === 429 ? { headers: { "retry-after": "0" } } : {}) };
+  return { status, body: { error } };
+}
+
+/** How many are there at once, and a door that can be shut behind them. */
+function createCrowd() {
+  let [present, most] = [0, 0];
+  let opened: Promise<void> = Promise.resolve();
+  return {
+    async enter(): Promise<() => void> {
+      present += 1;
+      most = Math.max(most, present);
+      await opened;
+      return () => {
+        present -= 1;
+      };
+    },
+    most: () => most,
+    hold(): () => void {
+      const door = Promise.withResolvers<void>();
+      opened = door.promise;
+      return door.resolve;
+    },
+  };
 }
