@@ -6,7 +6,7 @@ import type { StampId } from "../platform/ids.ts";
 /** A Key Vault takes its time to delete. */
 const TIMEOUT_MS = 60_000;
 
-/** In each, a secret of its own is written, read back and deleted. */
+/** In each, a secret of its own is written twice, read back by both versions, and deleted. */
 export function vaultChecks(vaults: readonly [StampId, Vault][]): Check[] {
   return vaults.map(([stamp, vault]) => vaultCheck(vaults.length === 1 ? "vault" : `vault ${stamp}`, vault));
 }
@@ -16,15 +16,23 @@ function vaultCheck(name: string, vault: Vault): Check {
     name,
     timeoutMs: TIMEOUT_MS,
     async run() {
-      const random = randomBytes(16).toString("hex");
-      const secret = `check-${random}`;
-      await vault.set(secret, random);
-      const read = await vault.get(secret);
+      const secret = `check-${randomBytes(16).toString("hex")}`;
+      const found = await tryOut(vault, secret);
       await vault.delete(secret);
       const remedy = "Look whether somebody else writes to the vault, or whether it answers from a stale copy.";
-      if (read !== random) return failed("a secret that was written was not read back", remedy);
+      if (found !== undefined) return failed(found, remedy);
       if ((await vault.get(secret)) !== undefined) return failed("a secret that was deleted is still there", remedy);
-      return ok("a secret was written, read back and deleted");
+      return ok("a secret was written, read back by its versions and deleted");
     },
   };
+}
+
+/** @returns what is wrong. */
+async function tryOut(vault: Vault, secret: string): Promise<string | undefined> {
+  const first = await vault.set(secret, "first");
+  const second = await vault.set(secret, "second");
+  const newest = await vault.getNewest(secret);
+  if (newest?.value !== "second" || newest.version !== second) return "a secret that was written was not read back";
+  const values = [await vault.getVersion(secret, first), await vault.getVersion(secret, second)];
+  return values.join() === "first,second" ? undefined : "a secret was not read back by its version";
 }

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import test, { type TestContext } from "node:test";
+import { createFileVault } from "../adapters/vault/file-vault.ts";
+import type { Vault } from "../adapters/vault/vault.ts";
+import type { StampId } from "../platform/ids.ts";
+import { vaultChecks } from "./vault.ts";
+
+async function look(t: TestContext, change: (vault: Vault) => Partial<Vault>) {
+  const folder = await mkdtemp(path.join(tmpdir(), "openclaw-vault-check-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const vault = createFileVault({ folder, key: undefined });
+  const [check] = vaultChecks([["default" as StampId, { ...vault, ...change(vault) }]]);
+  assert.ok(check !== undefined);
+  return { vault, result: await check.run() };
+}
+
+test("a vault that keeps its word is fine, and nothing is left in it", async (t) => {
+  const { vault, result } = await look(t, () => ({}));
+  assert.equal(result.status, "ok");
+  assert.deepEqual(await vault.list(""), []);
+});
+
+test("a vault that gives the newest for every version, an old one for the newest, or what was deleted, is found out", async (t) => {
+  const stale = await look(t, (vault) => ({ getVersion: async (name) => vault.get(name) }));
+  assert.match(stale.result.message, /not read back by its version/);
+  const late = await look(t, (vault) => ({
+    getNewest: async (name) => ({ value: "first", version: (await vault.getNewest(name))?.version ?? "" }),
+  }));
+  assert.match(late.result.message, /written was not read back/);
+  const kept = await look(t, () => ({ delete: async () => {} }));
+  assert.match(kept.result.message, /still there/);
+});
