@@ -21,10 +21,6 @@ CREATE TABLE connections (
   -- NULL: the access token does not expire.
   access_expires_at  timestamptz,
   has_refresh_token  boolean NOT NULL,
-  -- Grows with everybody who takes the connection to change its tokens; who was overtaken can't finish.
-  fence              bigint NOT NULL,
-  -- By the database's clock; NULL while nobody has it.
-  lease_until        timestamptz,
   refreshed_at       timestamptz,
   -- When it is due next; NULL: never.
   refresh_at         timestamptz,
@@ -32,14 +28,28 @@ CREATE TABLE connections (
   -- Failures in a row, and the code of the last.
   attempts           integer NOT NULL DEFAULT 0,
   trouble            text,
+  -- Until when the provider asked to be left alone.
+  wait_until         timestamptz,
   -- When the provider is next to be told that a grant is over; NULL: nothing is left to be told.
   revoke_at          timestamptz,
   revoke_attempts    integer NOT NULL DEFAULT 0,
   PRIMARY KEY (tenant_id, provider)
 );
-CREATE INDEX connections_due_idx ON connections (refresh_at) WHERE state IN ('active', 'error');
+CREATE INDEX connections_due_idx ON connections (provider, refresh_at) WHERE state IN ('active', 'error');
 CREATE INDEX connections_revoke_idx ON connections (revoke_at) WHERE revoke_at IS NOT NULL;
 CREATE INDEX connections_grant_idx ON connections (client, account_subject);
+
+-- Who may change a connection's tokens, or make one. Apart from the connection, which need not be there yet, and kept when it goes, so
+-- that no fence comes twice.
+CREATE TABLE connection_leases (
+  tenant_id    uuid NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+  provider     text NOT NULL,
+  -- Grows with everybody who takes it; who was overtaken can't finish.
+  fence        bigint NOT NULL,
+  -- By the database's clock; NULL while nobody has it.
+  lease_until  timestamptz,
+  PRIMARY KEY (tenant_id, provider)
+);
 
 -- What was done about connections, and how it went.
 CREATE TABLE connection_events (

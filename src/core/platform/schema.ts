@@ -105,6 +105,13 @@ export interface ConnectionEvents {
   tenantId: TenantId;
 }
 
+export interface ConnectionLeases {
+  fence: number;
+  leaseUntil: Date | null;
+  provider: ProviderId;
+  tenantId: TenantId;
+}
+
 export interface Connections {
   accessExpiresAt: Date | null;
   accountEmail: string | null;
@@ -112,10 +119,8 @@ export interface Connections {
   attempts: Generated<number>;
   client: string;
   connectedAt: Date;
-  fence: number;
   grantId: string;
   hasRefreshToken: boolean;
-  leaseUntil: Date | null;
   provider: ProviderId;
   reason: string | null;
   refreshAt: Date | null;
@@ -130,6 +135,7 @@ export interface Connections {
   tenantId: TenantId;
   triedAt: Date | null;
   trouble: string | null;
+  waitUntil: Date | null;
 }
 
 export interface ConnectLinks {
@@ -650,6 +656,7 @@ export interface DB {
   budgetWarnings: BudgetWarnings;
   clientTroubles: ClientTroubles;
   connectionEvents: ConnectionEvents;
+  connectionLeases: ConnectionLeases;
   connections: Connections;
   connectLinks: ConnectLinks;
   daemons: Daemons;

@@ -68,7 +68,6 @@ function connectionOf(tenantId: TenantId, grantId: string, now: Date) {
     secretVersion: "1",
     secretFence: 1,
     hasRefreshToken: true,
-    fence: 1,
   };
 }
 
