@@ -1,10 +1,7 @@
-import type { Selectable } from "kysely";
 import type { Provider } from "../adapters/oauth/oauth-provider.ts";
-import type { ClientTroubles } from "../platform/schema.ts";
 import type { Tenant } from "../tenants/tenants.ts";
 import type { Connection, ConnectionState } from "./connection.ts";
-
-export type ClientTrouble = Selectable<ClientTroubles>;
+import { type ClientTrouble, STATUSES_AT_REST } from "./store.ts";
 
 /** Why a connection is not simply active, and what helps: a code for scripts, words for people. */
 export type Diagnosis = { code: string | null; reason: string | null; remedy: string | null };
@@ -28,7 +25,7 @@ const EXPIRED: Readonly<Record<string, string>> = {
 
 /** Its connections are kept and not used until it is restored. */
 export function isAtRest({ status }: Pick<Tenant, "status">): boolean {
-  return status === "deprovisioning" || status === "deleted";
+  return STATUSES_AT_REST.includes(status);
 }
 
 /** The first that matters: what ended the connection, then what stands in its way, then what goes wrong for now. */

@@ -1,7 +1,7 @@
 import type { Db } from "../platform/db.ts";
-import type { ProviderId, TenantId } from "../platform/ids.ts";
 import { enqueueJob, type JobPayloads } from "../platform/jobs.ts";
 import type { Connection } from "./connection.ts";
+import { find } from "./store.ts";
 
 export type ConnectionNews = JobPayloads["connection.tell"];
 
@@ -14,9 +14,9 @@ export async function enqueueConnectionNews(db: Db, news: ConnectionNews): Promi
 /** What the news is about; undefined when it is no longer true: the connection has another grant by now, or has changed. */
 export async function findConnectionOfNews(
   db: Db,
-  { tenantId, provider, grantId, news }: ConnectionNews,
+  { grantId, news, ...key }: ConnectionNews,
 ): Promise<Connection | undefined> {
-  const connection = await find(db, tenantId, provider);
+  const connection = await find(db, key);
   if (connection?.grantId !== grantId) return undefined;
   const isTrue =
     news === "expired"
@@ -24,13 +24,4 @@ export async function findConnectionOfNews(
       : // Trouble with our client is none of the subscriber's.
         connection.state === "active" || connection.state === "error";
   return isTrue ? connection : undefined;
-}
-
-async function find(db: Db, tenantId: TenantId, provider: ProviderId): Promise<Connection | undefined> {
-  return db
-    .selectFrom("connections")
-    .selectAll()
-    .where("tenantId", "=", tenantId)
-    .where("provider", "=", provider)
-    .executeTakeFirst();
 }
