@@ -1,13 +1,14 @@
-import { type Insertable, sql, type Updateable } from "kysely";
+import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import { addMs } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { ProviderId, TenantId } from "../platform/ids.ts";
-import type { Connections } from "../platform/schema.ts";
+import type { ClientTroubles, Connections } from "../platform/schema.ts";
 import type { TenantStatus } from "../tenants/tenants.ts";
 import type { Connection } from "./connection.ts";
-import type { ClientTrouble } from "./diagnosis.ts";
 
 export type ConnectionKey = { tenantId: TenantId; provider: ProviderId };
+
+export type ClientTrouble = Selectable<ClientTroubles>;
 
 export type ConnectionFilter = {
   tenantIds?: readonly TenantId[];
