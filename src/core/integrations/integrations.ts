@@ -10,3 +10,7 @@ export {
 export { viewConnections } from "./overview.ts";
 export { type ConnectionFilter, type ConnectionKey, find as findConnection, listConnections } from "./store.ts";
 export type { ConnectionView } from "./view.ts";
+export { connectRedirectUri, connectUrl, createConnectLink } from "./connect-links.ts";
+export { beginConnect, STATE_LIFETIME_MS } from "./consent.ts";
+export type { IntegrationsContext } from "./integrations-context.ts";
+export { findOffer, type Offer } from "./offer.ts";

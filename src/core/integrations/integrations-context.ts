@@ -1,0 +1,12 @@
+import type { Providers } from "../adapters/oauth/oauth-provider.ts";
+import type { Vault } from "../adapters/vault/vault.ts";
+import type { Log } from "../platform/log.ts";
+import type { TenantsContext } from "../tenants/tenants.ts";
+
+export type IntegrationsContext = TenantsContext & {
+  vault: Vault;
+  providers: Providers;
+  log: Log;
+  /** From 0 to 1, for waits that should not end together; chance unless told. */
+  random?: () => number;
+};

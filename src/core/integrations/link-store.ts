@@ -1,0 +1,72 @@
+import type { Insertable, Selectable } from "kysely";
+import type { Db } from "../platform/db.ts";
+import type { ConnectLinks, OauthStates } from "../platform/schema.ts";
+import type { ConnectionKey } from "./store.ts";
+
+export type ConnectLink = Selectable<ConnectLinks>;
+export type OAuthState = Selectable<OauthStates>;
+
+export async function insertLink(db: Db, row: Insertable<ConnectLinks>): Promise<void> {
+  await db.insertInto("connectLinks").values(row).execute();
+}
+
+/** Whatever its state. */
+export async function findLink(db: Db, tokenHash: Buffer): Promise<ConnectLink | undefined> {
+  return db.selectFrom("connectLinks").selectAll().where("tokenHash", "=", tokenHash).executeTakeFirst();
+}
+
+export async function revokeLinks(db: Db, { tenantId, provider }: ConnectionKey, at: Date): Promise<void> {
+  await db
+    .updateTable("connectLinks")
+    .set({ revokedAt: at })
+    .where("tenantId", "=", tenantId)
+    .where("provider", "=", provider)
+    .where("usedAt", "is", null)
+    .where("revokedAt", "is", null)
+    .execute();
+}
+
+/** Marks the link used, for one caller only. That it has expired meanwhile is no matter: who began in time may finish. */
+export async function useLink(db: Db, tokenHash: Buffer, at: Date): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable("connectLinks")
+    .set({ usedAt: at })
+    .where("tokenHash", "=", tokenHash)
+    .where("usedAt", "is", null)
+    .where("revokedAt", "is", null)
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
+}
+
+export async function insertState(db: Db, row: Insertable<OauthStates>): Promise<void> {
+  await db.insertInto("oauthStates").values(row).execute();
+}
+
+/** How many consents of a link are under way. */
+export async function countOpenStates(db: Db, linkHash: Buffer, now: Date): Promise<number> {
+  const { count } = await db
+    .selectFrom("oauthStates")
+    .select((eb) => eb.fn.countAll<number>().as("count"))
+    .where("linkHash", "=", linkHash)
+    .where("consumedAt", "is", null)
+    .where("expiresAt", ">", now)
+    .executeTakeFirstOrThrow();
+  return count;
+}
+
+/** Marks the state used and gives it, to one caller only: undefined when it is unknown, used or too old. */
+export async function consumeState(db: Db, stateHash: Buffer, at: Date): Promise<OAuthState | undefined> {
+  return db
+    .updateTable("oauthStates")
+    .set({ consumedAt: at })
+    .where("stateHash", "=", stateHash)
+    .where("consumedAt", "is", null)
+    .where("expiresAt", ">", at)
+    .returningAll()
+    .executeTakeFirst();
+}
+
+/** Whatever its state. */
+export async function findState(db: Db, stateHash: Buffer): Promise<OAuthState | undefined> {
+  return db.selectFrom("oauthStates").selectAll().where("stateHash", "=", stateHash).executeTakeFirst();
+}
