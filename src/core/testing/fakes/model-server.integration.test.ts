@@ -53,3 +53,34 @@ test("a wrong key is refused in the shape of the API", async (t) => {
   assert.equal(status, 401);
   assert.equal(JSON.parse(text).error.type, "authentication_error");
 });
+
+test("a tool is called in the shape of the API, and what it brought is the next prompt", async (t) => {
+  const heard: string[] = [];
+  const toolCall = { tool: "exec", input: { command: "date" } };
+  const model = await startModelServer({
+    reply(prompt) {
+      heard.push(prompt);
+      return toolCall;
+    },
+  });
+  t.after(() => model.close());
+  const ask = async (path: string, body: unknown): Promise<string> =>
+    (await request(model.url + path, { method: "POST", body: JSON.stringify(body) })).body.text();
+  const brought = { type: "tool_result", tool_use_id: "1", content: [{ type: "text", text: "Thursday" }] };
+  const messages = { messages: [...PROMPT.messages, { role: "user", content: [brought] }] };
+  const chat = { messages: [...PROMPT.messages, { role: "tool", tool_call_id: "1", content: "Friday" }] };
+
+  const { content, stop_reason: stopReason } = JSON.parse(await ask("/v1/messages", messages));
+  assert.equal(stopReason, "tool_use");
+  assert.deepEqual([content[0].type, content[0].name, content[0].input], ["tool_use", "exec", { command: "date" }]);
+  const streamed = await ask("/v1/messages", { ...messages, stream: true });
+  assert.match(streamed, /"type":"tool_use".*"input":\{\}.*"partial_json":"\{\\"command\\":\\"date\\"\}".*"tool_use"/s);
+  const [choice] = JSON.parse(await ask("/v1/chat/completions", chat)).choices;
+  assert.equal(choice.finish_reason, "tool_calls");
+  assert.equal(choice.message.tool_calls[0].function.arguments, '{"command":"date"}');
+  assert.match(
+    await ask("/v1/chat/completions", { ...chat, stream: true }),
+    /"tool_calls":\[\{"index":0.*"finish_reason":"tool_calls"/s,
+  );
+  assert.deepEqual(heard, ["Thursday", "Thursday", "Friday", "Friday"]);
+});

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { createRecording, readBody, sendJson, startLoopback } from "./loopback.ts";
+import { APIS, type CountedCaches, isRecord, type StreamEvent, type ToolCall, type Turn } from "./model-shapes.ts";
 
 export type ModelCall = {
   path: string;
@@ -22,54 +23,16 @@ export type ModelServer = {
   close(): Promise<void>;
 };
 
-/** What the model counts for each call, beside what follows from its words. */
-export type CountedCaches = { cacheReadTokens: number; cacheWriteTokens: number; cacheWriteHourTokens: number };
-
-type Turn = CountedCaches & {
-  id: string;
-  model: string;
-  pieces: string[];
-  /** Without those of caches. */
-  inputTokens: number;
-  outputTokens: number;
-};
-type StreamEvent = { event?: string; data: unknown };
-
-/** One provider API: what it answers whole, and as a stream. */
-type Api = {
-  whole(turn: Turn): unknown;
-  stream(turn: Turn, body: Record<string, unknown>): StreamEvent[];
-  unauthorized: unknown;
-};
-
-const OPENAI_UNAUTHORIZED = {
-  error: {
-    message: "Incorrect API key provided.",
-    type: "invalid_request_error",
-    param: null,
-    code: "invalid_api_key",
-  },
-};
-
-const APIS: Record<string, Api> = {
-  "/v1/chat/completions": { whole: chatCompletion, stream: chatChunks, unauthorized: OPENAI_UNAUTHORIZED },
-  "/v1/responses": { whole: openAiResponse, stream: responseEvents, unauthorized: OPENAI_UNAUTHORIZED },
-  "/v1/messages": {
-    whole: anthropicMessage,
-    stream: messageEvents,
-    unauthorized: { type: "error", error: { type: "authentication_error", message: "invalid x-api-key" } },
-  },
-};
-
 /**
- * A model on loopback that speaks OpenAI chat completions, OpenAI responses and Anthropic messages. It answers `reply(prompt)`, by default
- * an echo, where `prompt` is the last user message; tokens are counted as a quarter of the characters. `beforeEvent` is awaited before
- * each event of a stream, so that a test can hold it open.
+ * A model on loopback that speaks OpenAI chat completions, OpenAI responses and Anthropic messages. It answers `reply(prompt, body)`, by
+ * default an echo, where `prompt` is the last user message, or what the last tool brought, and `body` the whole request; tokens are counted
+ * as a quarter of the characters. `beforeEvent` is awaited before each event of a stream, so that a test can hold it open.
  */
 export async function startModelServer(
   options: {
     apiKey?: string;
-    reply?: (prompt: string) => string;
+    /** Tools are called over chat completions and messages only. */
+    reply?: (prompt: string, body: Record<string, unknown>) => string | ToolCall;
     beforeEvent?: (index: number) => Promise<void>;
     caches?: CountedCaches;
   } = {},
@@ -126,17 +89,18 @@ const NO_CACHES: CountedCaches = { cacheReadTokens: 0, cacheWriteTokens: 0, cach
 
 function takeTurn(
   body: Record<string, unknown>,
-  reply: (prompt: string) => string,
+  reply: (prompt: string, body: Record<string, unknown>) => string | ToolCall,
   caches: CountedCaches = NO_CACHES,
 ): Turn {
   const prompt = lastUserText(body["messages"] ?? body["input"]);
-  const answer = reply(prompt);
+  const answer = reply(prompt, body);
   return {
     id: randomUUID(),
     model: typeof body["model"] === "string" ? body["model"] : "loopback",
-    pieces: answer.match(/\S+\s*|\s+/g) ?? [],
+    pieces: typeof answer === "string" ? (answer.match(/\S+\s*|\s+/g) ?? []) : [],
+    toolCall: typeof answer === "string" ? undefined : answer,
     inputTokens: countTokens(JSON.stringify(body)),
-    outputTokens: countTokens(answer),
+    outputTokens: countTokens(typeof answer === "string" ? answer : JSON.stringify(answer.input)),
     ...caches,
   };
 }
@@ -150,149 +114,22 @@ function presentedKey(headers: IncomingHttpHeaders): string | undefined {
   return typeof apiKey === "string" ? apiKey : headers.authorization?.replace(/^Bearer /i, "");
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function lastUserText(messages: unknown): string {
   if (typeof messages === "string") return messages;
   if (!Array.isArray(messages)) return "";
-  const last: unknown = messages.findLast((message) => isRecord(message) && message["role"] === "user");
+  const last: unknown = messages.findLast(
+    (message) => isRecord(message) && (message["role"] === "user" || message["role"] === "tool"),
+  );
   return isRecord(last) ? contentText(last["content"]) : "";
 }
 
 function contentText(content: unknown): string {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
-  return content
-    .map((part: unknown) => (isRecord(part) && typeof part["text"] === "string" ? part["text"] : ""))
-    .join("");
+  return content.map((part: unknown) => (isRecord(part) ? partText(part) : "")).join("");
 }
 
-function chatUsage(turn: Turn): unknown {
-  const prompt = promptTokens(turn);
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: turn.outputTokens,
-    total_tokens: prompt + turn.outputTokens,
-    prompt_tokens_details: { cached_tokens: turn.cacheReadTokens },
-  };
-}
-
-/** As OpenAI counts: what came from a cache is part of it. */
-function promptTokens({ inputTokens, cacheReadTokens, cacheWriteTokens }: Turn): number {
-  return inputTokens + cacheReadTokens + cacheWriteTokens;
-}
-
-function messageUsage(turn: Turn, outputTokens: number): unknown {
-  const { cacheWriteTokens, cacheWriteHourTokens } = turn;
-  return {
-    input_tokens: turn.inputTokens,
-    cache_creation_input_tokens: cacheWriteTokens,
-    cache_read_input_tokens: turn.cacheReadTokens,
-    cache_creation: {
-      ephemeral_5m_input_tokens: cacheWriteTokens - cacheWriteHourTokens,
-      ephemeral_1h_input_tokens: cacheWriteHourTokens,
-    },
-    output_tokens: outputTokens,
-  };
-}
-
-function chatCompletion(turn: Turn): unknown {
-  const message = { role: "assistant", content: turn.pieces.join("") };
-  return {
-    id: `chatcmpl-${turn.id}`,
-    object: "chat.completion",
-    created: 0,
-    model: turn.model,
-    choices: [{ index: 0, message, finish_reason: "stop" }],
-    usage: chatUsage(turn),
-  };
-}
-
-function chatChunks(turn: Turn, body: Record<string, unknown>): StreamEvent[] {
-  const base = { id: `chatcmpl-${turn.id}`, object: "chat.completion.chunk", created: 0, model: turn.model };
-  const chunk = (delta: unknown, finishReason: string | null): StreamEvent => ({
-    data: { ...base, choices: [{ index: 0, delta, finish_reason: finishReason }] },
-  });
-  const options = body["stream_options"];
-  const withUsage = isRecord(options) && options["include_usage"] === true;
-  return [
-    chunk({ role: "assistant", content: "" }, null),
-    ...turn.pieces.map((content) => chunk({ content }, null)),
-    chunk({}, "stop"),
-    ...(withUsage ? [{ data: { ...base, choices: [], usage: chatUsage(turn) } }] : []),
-    { data: "[DONE]" },
-  ];
-}
-
-function openAiResponse(turn: Turn): unknown {
-  const content = [{ type: "output_text", text: turn.pieces.join(""), annotations: [] }];
-  return {
-    id: `resp_${turn.id}`,
-    object: "response",
-    created_at: 0,
-    status: "completed",
-    model: turn.model,
-    output: [{ type: "message", id: `msg_${turn.id}`, role: "assistant", status: "completed", content }],
-    usage: {
-      input_tokens: promptTokens(turn),
-      input_tokens_details: { cached_tokens: turn.cacheReadTokens },
-      output_tokens: turn.outputTokens,
-      total_tokens: promptTokens(turn) + turn.outputTokens,
-    },
-  };
-}
-
-function responseEvents(turn: Turn): StreamEvent[] {
-  const event = (type: string, fields: Record<string, unknown>): StreamEvent => ({
-    event: type,
-    data: { type, ...fields },
-  });
-  const position = { item_id: `msg_${turn.id}`, output_index: 0, content_index: 0 };
-  return [
-    event("response.created", { response: { id: `resp_${turn.id}`, status: "in_progress", model: turn.model } }),
-    ...turn.pieces.map((delta) => event("response.output_text.delta", { ...position, delta })),
-    event("response.completed", { response: openAiResponse(turn) }),
-  ];
-}
-
-function anthropicMessage(turn: Turn): unknown {
-  return {
-    id: `msg_${turn.id}`,
-    type: "message",
-    role: "assistant",
-    model: turn.model,
-    content: [{ type: "text", text: turn.pieces.join("") }],
-    stop_reason: "end_turn",
-    stop_sequence: null,
-    usage: messageUsage(turn, turn.outputTokens),
-  };
-}
-
-function messageEvents(turn: Turn): StreamEvent[] {
-  const event = (type: string, fields: Record<string, unknown>): StreamEvent => ({
-    event: type,
-    data: { type, ...fields },
-  });
-  const message = {
-    id: `msg_${turn.id}`,
-    type: "message",
-    role: "assistant",
-    model: turn.model,
-    content: [],
-    stop_reason: null,
-    usage: messageUsage(turn, 1),
-  };
-  return [
-    event("message_start", { message }),
-    event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }),
-    ...turn.pieces.map((text) => event("content_block_delta", { index: 0, delta: { type: "text_delta", text } })),
-    event("content_block_stop", { index: 0 }),
-    event("message_delta", {
-      delta: { stop_reason: "end_turn", stop_sequence: null },
-      usage: { output_tokens: turn.outputTokens },
-    }),
-    event("message_stop", {}),
-  ];
+function partText(part: Record<string, unknown>): string {
+  if (part["type"] === "tool_result") return contentText(part["content"]);
+  return typeof part["text"] === "string" ? part["text"] : "";
 }
