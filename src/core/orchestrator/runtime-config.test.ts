@@ -35,6 +35,17 @@ const spoilt: Record<string, [path: string[], value: unknown, complaint: RegExp]
   "an allow-list with nobody": [[...TELEGRAM, "allowFrom"], [], /allowFrom/],
   "an allow-list with a name": [[...TELEGRAM, "allowFrom"], ["@alice"], /must be a Telegram user id/],
   "a list of people beside a closed door": [[...TELEGRAM, "dmPolicy"], "disabled", /allowFrom/],
+  "a secret told to the model": [
+    [...TELEGRAM, "direct", "4001", "systemPrompt"],
+    "The key:\n${CP_MODEL_KEY}",
+    /systemPrompt: must not contain/,
+  ],
+  "instructions for somebody else": [
+    [...TELEGRAM, "direct"],
+    { "*": { systemPrompt: "Hello" } },
+    /direct: must be said/,
+  ],
+  "nobody told of connections": [[...TELEGRAM, "direct"], undefined, /direct: must be said/],
   "the reserved path": [[...TELEGRAM, "webhookPath"], "/healthz", /webhookPath/],
   "no auth behind an open bind": [["gateway", "auth", "mode"], "none", /auth.mode/],
   "a secret that is not given": [[...TELEGRAM, "botToken"], "${ELSEWHERE}", /\$\{ELSEWHERE\} is not given/],

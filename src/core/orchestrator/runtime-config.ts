@@ -35,6 +35,17 @@ const telegram = z.strictObject({
     .array(z.string().regex(/^[0-9]+$/, "must be a Telegram user id"))
     .min(1)
     .optional(),
+  direct: z
+    .record(
+      z.string(),
+      z.strictObject({
+        systemPrompt: z
+          .string()
+          .min(1)
+          .regex(/^(?!.*\$\{)/s, "must not contain ${, which the model would get filled in"),
+      }),
+    )
+    .optional(),
   groupPolicy: z.literal("disabled"),
   configWrites: z.literal(false),
   streaming: z.strictObject({ mode: z.enum(["off", "partial"]) }),
@@ -70,10 +81,15 @@ const configSchema = z.strictObject({
     }),
   }),
   channels: z.strictObject({
-    telegram: telegram.refine(({ dmPolicy, allowFrom }) => (dmPolicy === "allowlist") === (allowFrom !== undefined), {
-      message: "an allow-list needs somebody on it, and nobody else has one",
-      path: ["allowFrom"],
-    }),
+    telegram: telegram
+      .refine(({ dmPolicy, allowFrom }) => (dmPolicy === "allowlist") === (allowFrom !== undefined), {
+        message: "an allow-list needs somebody on it, and nobody else has one",
+        path: ["allowFrom"],
+      })
+      .refine(({ allowFrom = [], direct = {} }) => Object.keys(direct).join() === allowFrom.join(), {
+        message: "must be said to those on the allow-list, and to nobody else",
+        path: ["direct"],
+      }),
   }),
   plugins: z.strictObject({ allow: z.array(z.string().min(1)).min(1) }),
   discovery: z.strictObject({ mdns: z.strictObject({ mode: z.literal("off") }) }),

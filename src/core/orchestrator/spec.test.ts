@@ -66,8 +66,21 @@ test("the configuration names secrets by reference only, each given under that n
 test("only the linked person is heard, nobody when there is none, and never a group (F25)", () => {
   const telegram = (changed: Partial<Tenant>) =>
     JSON.stringify(computeSpec({ ...tenant, ...changed }, fleet).config["channels"]);
-  assert.match(telegram({}), /"dmPolicy":"allowlist","allowFrom":\["4001"\],"groupPolicy":"disabled"/);
+  assert.match(
+    telegram({}),
+    /"dmPolicy":"allowlist","allowFrom":\["4001"\],"direct":\{"4001":.*"groupPolicy":"disabled"/,
+  );
   assert.match(telegram({ telegramUserId: null }), /"dmPolicy":"disabled","groupPolicy":"disabled"/);
+});
+
+test("the assistant is told where its person's connections are, and not which; never a secret (F78)", () => {
+  const text = JSON.stringify(computeSpec(tenant, fleet).config["channels"]);
+  const url = `http://127.0.0.1:9090/runtime/${tenant.id}/integrations`;
+  for (const part of [`GET ${url} `, `GET ${url}/<provider>/token`, "CP_MODEL_KEY"])
+    assert.ok(text.includes(part), part);
+  // It would be filled in, for the model to read.
+  assert.ok(!text.includes("${CP_MODEL_KEY}"));
+  assert.ok(!JSON.stringify(computeSpec({ ...tenant, telegramUserId: null }, fleet).config).includes("integrations"));
 });
 
 test("the first model of the tier is primary, the others stand by, each with the provider that speaks its API", () => {

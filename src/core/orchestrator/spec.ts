@@ -3,6 +3,7 @@ import type { RuntimeSpec } from "../adapters/runtime/runtime-driver.ts";
 import { tenantSecretName } from "../adapters/vault/vault.ts";
 import type { Config } from "../platform/config.ts";
 import type { Tenant } from "../tenants/tenants.ts";
+import { connectionsPrompt } from "./connections-prompt.ts";
 
 export type FleetSettings = {
   image: string;
@@ -77,9 +78,7 @@ function runtimeConfig(tenant: SpecTenant, fleet: FleetSettings): RuntimeSpec["c
         botToken: "${TELEGRAM_BOT_TOKEN}",
         apiRoot: `${gateway}/telegram`,
         // The second wall behind the router: only the linked person is heard.
-        ...(tenant.telegramUserId === null
-          ? { dmPolicy: "disabled" }
-          : { dmPolicy: "allowlist", allowFrom: [String(tenant.telegramUserId)] }),
+        ...directMessages(tenant, `${gateway}/integrations`),
         groupPolicy: "disabled",
         configWrites: false,
         // Partial replies multiply Bot API calls.
@@ -96,6 +95,14 @@ function runtimeConfig(tenant: SpecTenant, fleet: FleetSettings): RuntimeSpec["c
     discovery: { mdns: { mode: "off" } },
     update: { checkOnStart: false },
   };
+}
+
+/** A private chat has the id of its person. */
+function directMessages({ telegramUserId }: SpecTenant, integrationsUrl: string) {
+  if (telegramUserId === null) return { dmPolicy: "disabled" };
+  const person = String(telegramUserId);
+  const systemPrompt = connectionsPrompt(integrationsUrl);
+  return { dmPolicy: "allowlist", allowFrom: [person], direct: { [person]: { systemPrompt } } };
 }
 
 type Provider = "cp-anthropic" | "cp-openai";
