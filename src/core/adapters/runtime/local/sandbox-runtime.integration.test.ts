@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test, type TestContext } from "node:test";
+import { sendJson, startLoopback } from "../../../testing/fakes/loopback.ts";
 import type { RuntimeSpec } from "../runtime-driver.ts";
 import { someTenantId, until, untilState } from "../contract.ts";
 import { runtimeLogPath } from "./local-driver.ts";
@@ -128,6 +129,39 @@ test("a model over budget is said to the person", async (t) => {
   await post(address, messageUpdate(1, "hello"));
   await telegram.waitFor((call) => /The monthly budget is spent/.test(String(call.params["text"])));
   assert.equal(model.calls.length, 1);
+});
+
+test("asked for connections it shows the list, and of a token that there is one (F78)", async (t) => {
+  const { driver, spec, model, telegram, root } = await setUpLocal(t);
+  const keys: (string | undefined)[] = [];
+  const gateway = await startLoopback(async (request, response) => {
+    keys.push(request.headers.authorization);
+    if (request.url === "/runtime/1/integrations") return sendJson(response, 200, { integrations: ["gmail"] });
+    if (request.url === "/runtime/1/integrations/gmail/token")
+      return sendJson(response, 200, { access_token: "at-short-lived", expires_in: 3_000 });
+    sendJson(response, 404, { error: { code: "connection_missing", message: "sautai is not connected." } });
+  });
+  t.after(gateway.close);
+  const tenantId = someTenantId();
+  const systemPrompt = `The list: GET ${gateway.url}/runtime/1/integrations says what there is.`;
+  const direct = JSON.stringify({ [SENDER]: { systemPrompt } });
+  const config = JSON.stringify(spec(tenantId, 1).config).replace('"groupPolicy"', `"direct":${direct},"groupPolicy"`);
+  await driver.ensure(spec(tenantId, 1, { config: JSON.parse(config) }));
+  const { address } = await untilState(driver, tenantId, "running");
+  for (const [index, words] of ["integrations", "Token gmail", "token sautai"].entries())
+    await post(address, messageUpdate(index + 1, words));
+  await telegram.waitFor((call) => /sautai/.test(String(call.params["text"])));
+  assert.deepEqual(
+    telegram.messages(SENDER).map((message) => message.text?.split("\n")[0]),
+    [
+      '{"integrations":["gmail"]}',
+      "There is a token for gmail, for 3000 s. It is not shown.",
+      "sautai is not connected.",
+    ],
+  );
+  assert.deepEqual(new Set(keys), new Set(["Bearer model-key-of-the-tenant"]));
+  assert.equal(model.calls.length, 0);
+  assert.doesNotMatch(await readFile(runtimeLogPath(root, tenantId), "utf8"), /at-short-lived/);
 });
 
 test("without an accepted setWebhook it never listens, and comes up once that is mended (F4, F47)", async (t) => {

@@ -5,6 +5,7 @@
  */
 import path from "node:path";
 import { createBotApi, type BotApi } from "./sandbox/bot-api.ts";
+import { askConnections } from "./sandbox/connections.ts";
 import { openJournal, type Journal, type Pending } from "./sandbox/journal.ts";
 import { startListener } from "./sandbox/listener.ts";
 import { askModel } from "./sandbox/model.ts";
@@ -87,7 +88,8 @@ async function takeTurn(pending: Pending, { journal, botApi, settings, signal }:
     await botApi.hint("answerCallbackQuery", { callback_query_id: turn.callbackQueryId });
   if (pending.answer === undefined) {
     await botApi.hint("sendChatAction", { chat_id: turn.chatId, action: "typing" });
-    pending.answer = await askModel(settings.model, turn.prompt);
+    pending.answer =
+      (await askConnections(settings.connections, turn.prompt)) ?? (await askModel(settings.model, turn.prompt));
     await journal.saveAnswer(pending, pending.answer);
   }
   const text = pending.answer.slice(0, MAX_TEXT - SIGNATURE.length) + SIGNATURE;

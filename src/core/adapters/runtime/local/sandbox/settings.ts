@@ -7,6 +7,8 @@ export type Settings = {
   telegram: { apiRoot: string; botToken: string; webhookUrl: string; allowFrom: ReadonlySet<string> };
   listen: { host: string; port: number; path: string; secret: string };
   model: { api: "openai-completions" | "anthropic-messages"; baseUrl: string; apiKey: string; id: string } | undefined;
+  /** Where the gateway tells of connected accounts, as the instructions for the chat say. */
+  connections: { url: string; key: string } | undefined;
 };
 
 /** A configuration with which no start can succeed: the process exits with 78, like the real runtime. */
@@ -35,6 +37,7 @@ export function readSettings(env: Environment): Settings {
       secret: text(telegram, "webhookSecret"),
     },
     model: primaryModel(config),
+    connections: connectionsOf(telegram, env),
   };
 }
 
@@ -64,6 +67,14 @@ function allowedSenders(telegram: unknown): ReadonlySet<string> {
   const allowFrom = field(telegram, "allowFrom");
   if (field(telegram, "dmPolicy") !== "allowlist" || !Array.isArray(allowFrom)) return new Set();
   return new Set(allowFrom.map(String));
+}
+
+function connectionsOf(telegram: unknown, env: Environment): Settings["connections"] {
+  const [person = ""] = allowedSenders(telegram);
+  const instructions = textField(field(telegram, "direct", person), "systemPrompt") ?? "";
+  const [url] = /https?:\/\/\S+\/integrations(?!\S)/.exec(instructions) ?? [];
+  const key = env["CP_MODEL_KEY"];
+  return url === undefined || key === undefined ? undefined : { url, key };
 }
 
 function primaryModel(config: unknown): Settings["model"] {
