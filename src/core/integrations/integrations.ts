@@ -14,3 +14,6 @@ export { connectRedirectUri, connectUrl, createConnectLink } from "./connect-lin
 export { beginConnect, STATE_LIFETIME_MS } from "./consent.ts";
 export type { IntegrationsContext } from "./integrations-context.ts";
 export { findOffer, type Offer } from "./offer.ts";
+export type { Ask } from "./decision.ts";
+export { ensureToken, type TokenAnswer } from "./ensure-token.ts";
+export { settleRefreshes } from "./refresh.ts";

@@ -24,6 +24,9 @@ export type Standing = {
   clientTrouble: ClientTrouble | undefined;
 };
 
+/** While a provider refuses our client, one connection is tried so often. */
+export const PROBE_EVERY_MS = 60_000;
+
 /** Tenants on their way out: their connections are kept, and neither used nor renewed. */
 export const STATUSES_AT_REST: readonly TenantStatus[] = ["deprovisioning", "deleted"];
 

@@ -1,0 +1,71 @@
+import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
+import { OpenClawError, UpstreamError } from "../platform/errors.ts";
+import type { Log } from "../platform/log.ts";
+import { pause } from "../platform/pause.ts";
+import type { ConnectionKey } from "./store.ts";
+import { readTokenSet, type TokenSet, writeTokenSet } from "./token-set.ts";
+
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 8_000;
+/** What nobody else knows is not given up sooner. */
+const INSISTENCE_MS = 60_000;
+
+type KeepingContext = { vault: Vault; log: Log };
+
+/**
+ * Writes tokens and reads back what was written. With `insists` it tries for a minute: of a refresh token that takes the place of a
+ * spent one, there is no other copy.
+ * @returns the version, which counts only once it is promoted. @throws OpenClawError.
+ */
+export async function keepTokens(
+  ctx: KeepingContext,
+  key: ConnectionKey,
+  tokens: TokenSet,
+  { insists }: { insists: boolean },
+): Promise<string> {
+  const deadline = performance.now() + (insists ? INSISTENCE_MS : 0);
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    try {
+      return await keepOnce(ctx.vault, key, writeTokenSet(tokens));
+    } catch (error) {
+      const isOver = performance.now() >= deadline;
+      if (isOver && insists) ctx.log.error({ error, ...key }, "a new refresh token could not be kept, and is lost");
+      if (isOver || !(error instanceof OpenClawError)) throw error;
+      ctx.log.warn({ error, ...key }, "new tokens could not be kept, will be tried again");
+    }
+    await pause(pauseMs, new AbortController().signal);
+  }
+}
+
+async function keepOnce(vault: Vault, key: ConnectionKey, text: string): Promise<string> {
+  const name = connectionSecretName(key.tenantId, key.provider);
+  const version = await vault.set(name, text);
+  if ((await vault.getVersion(name, version)) === text) return version;
+  throw new UpstreamError("tokens_not_kept", `The secret ${name} could not be read back as it was written.`, {
+    service: "vault",
+    retryable: true,
+  });
+}
+
+/** The tokens that were written as `version`; undefined when they are gone. */
+export async function readTokens(
+  vault: Vault,
+  { tenantId, provider }: ConnectionKey,
+  version: string,
+): Promise<TokenSet | undefined> {
+  const text = await vault.getVersion(connectionSecretName(tenantId, provider), version);
+  return text === undefined ? undefined : readTokenSet(text);
+}
+
+/** The tokens that were written last, by whomever. */
+export async function readNewestTokens(
+  vault: Vault,
+  { tenantId, provider }: ConnectionKey,
+): Promise<{ tokens: TokenSet; version: string } | undefined> {
+  const newest = await vault.getNewest(connectionSecretName(tenantId, provider));
+  return newest === undefined ? undefined : { tokens: readTokenSet(newest.value), version: newest.version };
+}
+
+export async function forgetTokens(vault: Vault, { tenantId, provider }: ConnectionKey): Promise<void> {
+  await vault.delete(connectionSecretName(tenantId, provider));
+}
