@@ -2,6 +2,7 @@ import path from "node:path";
 import type { TokenCredential } from "@azure/identity";
 import type { Redis } from "ioredis";
 import type pg from "pg";
+import type { Providers } from "./adapters/oauth/oauth-provider.ts";
 import type { StripeApi } from "./adapters/stripe/stripe-api.ts";
 import type { BotApi } from "./adapters/telegram/bot-api.ts";
 import type { Pacer } from "./adapters/telegram/pacer.ts";
@@ -51,6 +52,8 @@ export type Context = Store & {
   redis: Redis | undefined;
   /** Undefined without a key: then the events' own words count. */
   stripe: StripeApi | undefined;
+  /** What tenants may connect. */
+  providers: Providers;
 };
 
 export type Overrides = { clock?: Clock; actor?: Actor; poolSize?: number; runtimes?: RuntimeDriver; pacer?: Pacer };
@@ -109,6 +112,7 @@ export async function createContext(
     pacer,
     redis,
     stripe: await openStripe(config, secrets),
+    providers: await openProviders(store),
     async close() {
       redis?.disconnect();
       await botApi?.close();
@@ -183,6 +187,16 @@ export async function openSnapshots(store: Store): Promise<RuntimeSnapshots> {
   const { openAzureSnapshots } = await import("./adapters/runtime/azure/open-azure-driver.ts");
   const stamps = await readStamps(azure);
   return openAzureSnapshots({ ...store, azure, stamps, credential: await openCredential() });
+}
+
+/** Of the environment and its file of providers. @throws ConfigError naming every mistake in it. */
+export async function openProviders({
+  config,
+  secrets,
+  clock,
+}: Pick<Store, "config" | "secrets" | "clock">): Promise<Providers> {
+  const { readProviders } = await import("./adapters/oauth/providers.ts");
+  return readProviders({ config, secrets }, clock);
 }
 
 /** With further stamps, a tenant's secrets lie in the vault of its own. */

@@ -220,7 +220,6 @@ async function startWorker(daemon: Daemon): Promise<void> {
       readFleet,
       payLinks,
       connectLinks: async () => undefined,
-      providers: { list: () => [], find: () => undefined },
       lastActivity,
       retentionDays: tenancy.retentionDays,
     },

@@ -131,3 +131,33 @@ test("a subscription id means Azure, which needs to know where; what is missing 
     },
   );
 });
+
+test("OAuth clients are named by their variables; Google's and Sautai's need both, Azure's is none", () => {
+  const { config, secrets } = loadConfig(
+    {
+      GOOGLE_CLIENT_ID: "google-id",
+      GOOGLE_CLIENT_SECRET: "google-secret",
+      NOTICE_BOARD_CLIENT_ID: "public-id",
+      AZURE_CLIENT_ID: "an-identity",
+      ELSEWHERE_CLIENT_SECRET: "nothing to do with us",
+      OPENCLAW_PROVIDERS_FILE: "providers.json",
+    },
+    "/srv",
+  );
+  assert.deepEqual(secrets.oauthClients, {
+    google: { id: "google-id", secret: "google-secret" },
+    "notice-board": { id: "public-id", secret: undefined },
+  });
+  assert.equal(config.providersFile, "/srv/providers.json");
+  const half = { GOOGLE_CLIENT_ID: "id", SAUTAI_CLIENT_SECRET: "hush" };
+  assert.throws(
+    () => loadConfig(half),
+    (error) => {
+      assert.ok(error instanceof ConfigError);
+      assert.equal(error.problems.length, 2);
+      assert.match(error.problems[0] ?? "", /^GOOGLE_CLIENT_SECRET is not set, and GOOGLE_CLIENT_ID is/);
+      assert.match(error.problems[1] ?? "", /^SAUTAI_CLIENT_ID is not set, and SAUTAI_CLIENT_SECRET is/);
+      return !error.message.includes("hush");
+    },
+  );
+});

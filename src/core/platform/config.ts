@@ -107,6 +107,12 @@ export type Secrets = Readonly<{
 /** A client without a secret is a public one. */
 export type OAuthClientSecrets = Readonly<{ id: string; secret: string | undefined }>;
 
+/** The variables that tell id and secret of an OAuth client: `google` has `GOOGLE_CLIENT_ID` and `GOOGLE_CLIENT_SECRET`. */
+export function oauthClientVariables(client: string): [id: string, secret: string] {
+  const prefix = client.toUpperCase().replaceAll("-", "_");
+  return [`${prefix}_CLIENT_ID`, `${prefix}_CLIENT_SECRET`];
+}
+
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The process's environment over the `.env` of `folder`; what is set in the environment wins. */
@@ -296,18 +302,16 @@ class Reader {
       const id = this.text(`${name}_CLIENT_ID`);
       const secret = this.text(`${name}_CLIENT_SECRET`);
       if (id !== undefined) clients[name.toLowerCase().replaceAll("_", "-")] = { id, secret };
-      else if (secret !== undefined)
-        this.#problem(
-          `${name}_CLIENT_ID`,
-          `is not set, and ${name}_CLIENT_SECRET is`,
-          "what the provider's console shows",
-        );
     }
-    for (const name of ["google", "sautai"])
-      if (clients[name] !== undefined && clients[name].secret === undefined) {
-        const variable = `${name.toUpperCase()}_CLIENT`;
-        this.#problem(`${variable}_SECRET`, `is not set, and ${variable}_ID is`, "what the provider's console shows");
-      }
+    // Others may be public, or nothing to do with us.
+    for (const client of ["google", "sautai"]) {
+      const variables = oauthClientVariables(client);
+      const isMissing = (variable: string) => this.text(variable) === undefined;
+      const [missing, ...rest] = variables.filter(isMissing);
+      if (missing === undefined || rest.length > 0) continue;
+      const other = variables.find((variable) => variable !== missing);
+      this.#problem(missing, `is not set, and ${other} is`, "what the provider's console shows");
+    }
     return clients;
   }
 
