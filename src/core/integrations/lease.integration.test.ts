@@ -115,6 +115,7 @@ test("who was overtaken changes nothing, and takes nothing away from who came af
   const also = async () => {
     alsoDone += 1;
   };
+  assert.equal(await late.held.secure(), false);
   assert.equal(await late.held.promote({ secretVersion: "late" }, also), false);
   assert.equal(await late.held.establish(row("late"), also), false);
   await late.end();
@@ -142,7 +143,7 @@ test("what is to be done with a change is undone with it", async () => {
   };
   await withLease(given.ctx, given.key, AT_ONCE, async (held) => {
     await assert.rejects(held.promote({ secretVersion: "2" }, fail), /no/);
-    assert.equal(held.isSafe(), true);
+    assert.equal(await held.secure(), true);
   });
   assert.equal(await given.version(), "1");
 });

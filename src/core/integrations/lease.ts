@@ -5,15 +5,13 @@ import type { Log } from "../platform/log.ts";
 import { pause, repeat } from "../platform/pause.ts";
 import type { Connections } from "../platform/schema.ts";
 import type { Connection } from "./connection.ts";
-import { giveLeaseBack, LEASE_MS, lockLease, renewLease, takeLease } from "./lease-store.ts";
+import { giveLeaseBack, lockLease, renewLease, takeLease } from "./lease-store.ts";
 import * as store from "./store.ts";
 import type { ConnectionKey } from "./store.ts";
 
 const RENEW_MS = 5_000;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 250;
-/** A call that is begun should have a while before somebody else may begin the same. */
-const SLACK_MS = 3_000;
 
 type LeaseContext = { db: Db; log: Log };
 type Change = Omit<Updateable<Connections>, "tenantId" | "provider">;
@@ -28,10 +26,10 @@ export type Held = {
   /** As it was when the lease was taken; nobody else changes its tokens, state or grant since. Undefined: there is none. */
   connection: Connection | undefined;
   /**
-   * Whether the lease is known to last a while still. To be asked just before something that must not happen twice, or too late:
-   * spending a refresh token, deleting a secret.
+   * Renews the lease. To be asked just before something that must not be done twice, or too late: spending a refresh token, deleting a
+   * secret. @returns false when this one was overtaken; otherwise nobody else can begin for another 15 s.
    */
-  isSafe(): boolean;
+  secure(): Promise<boolean>;
   /** Changes the connection. @returns false, having changed nothing, when this one was overtaken or the connection is gone. */
   promote(change: Change, also?: Also): Promise<boolean>;
   /** Makes the connection, or another in its place. @returns false, having changed nothing, when this one was overtaken. */
@@ -73,18 +71,17 @@ export async function tryLease<Result extends object>(
   key: ConnectionKey,
   work: (held: Held) => Promise<Result>,
 ): Promise<Result | undefined> {
-  const takenAt = performance.now();
   const fence = await takeLease(ctx.db, key);
   if (fence === undefined) return undefined;
-  const lease = keepLease(ctx, key, fence, takenAt);
+  const endLease = keepLease(ctx, key, fence);
   try {
-    return await work(await hold(ctx, key, fence, lease.isSafe));
+    return await work(await hold(ctx, key, fence));
   } finally {
-    await lease.end();
+    await endLease();
   }
 }
 
-async function hold({ db }: LeaseContext, key: ConnectionKey, fence: number, isSafe: () => boolean): Promise<Held> {
+async function hold({ db }: LeaseContext, key: ConnectionKey, fence: number): Promise<Held> {
   /** `write` is done if this one still has the lease, which nobody can take before that is done. */
   const underFence = (write: (tx: Db) => Promise<boolean>, also?: Also): Promise<boolean> =>
     db.transaction().execute(async (tx) => {
@@ -96,7 +93,7 @@ async function hold({ db }: LeaseContext, key: ConnectionKey, fence: number, isS
     key,
     fence,
     connection: await store.find(db, key),
-    isSafe,
+    secure: () => renewLease(db, key, fence),
     promote: (change, also) => underFence((tx) => store.update(tx, key, change), also),
     establish: (row, also) =>
       underFence(async (tx) => {
@@ -106,26 +103,20 @@ async function hold({ db }: LeaseContext, key: ConnectionKey, fence: number, isS
   };
 }
 
-function keepLease(ctx: LeaseContext, key: ConnectionKey, fence: number, takenAt: number) {
+/** @returns what ends it. */
+function keepLease(ctx: LeaseContext, key: ConnectionKey, fence: number): () => Promise<void> {
   const ended = new AbortController();
-  let safeUntil = takenAt + LEASE_MS - SLACK_MS;
   const loop = repeat(RENEW_MS, ended.signal, async () => {
-    const at = performance.now();
-    try {
-      safeUntil = (await renewLease(ctx.db, key, fence)) ? at + LEASE_MS - SLACK_MS : Number.NEGATIVE_INFINITY;
-    } catch (error) {
-      ctx.log.warn({ error, ...key }, "the lease of a connection could not be renewed, will be tried again");
-    }
+    await renewLease(ctx.db, key, fence).catch((error: unknown) =>
+      ctx.log.warn({ error, ...key }, "the lease of a connection could not be renewed, will be tried again"),
+    );
   });
-  return {
-    isSafe: () => performance.now() < safeUntil,
-    async end() {
-      ended.abort();
-      await loop;
-      // Without a database it runs out by itself.
-      await giveLeaseBack(ctx.db, key, fence).catch((error: unknown) =>
-        ctx.log.warn({ error, ...key }, "the lease of a connection could not be given back"),
-      );
-    },
+  return async () => {
+    ended.abort();
+    await loop;
+    // Without a database it runs out by itself.
+    await giveLeaseBack(ctx.db, key, fence).catch((error: unknown) =>
+      ctx.log.warn({ error, ...key }, "the lease of a connection could not be given back"),
+    );
   };
 }

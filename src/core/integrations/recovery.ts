@@ -79,7 +79,7 @@ export async function settleOvertaken(ctx: IntegrationsContext, key: ConnectionK
         return;
       }
       // While the provider is still to be told, they are needed for that, and whoever tells it deletes them.
-      if ((connection?.revokeAt ?? null) === null && held.isSafe()) await forgetTokens(ctx.vault, key);
+      if ((connection?.revokeAt ?? null) === null && (await held.secure())) await forgetTokens(ctx.vault, key);
     });
   } catch (error) {
     // The tenant was purged meanwhile: there is nothing left to have a lease of.

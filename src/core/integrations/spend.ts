@@ -30,7 +30,7 @@ export async function spend(refresh: Refresh, connection: Connection, known: Tok
   if (tokens === undefined) return fail(refresh, connection, { outcome: "failed", code: "tokens_missing" });
   if (tokens.refreshToken === null) return end(refresh, connection, "not_renewable");
   // Whoever was stopped for long may have been overtaken, and the other is at it.
-  if (!held.isSafe()) return { kind: "overtaken" };
+  if (!(await held.secure())) return { kind: "overtaken" };
   const askedAt = clock.now();
   const result = await client.refresh(tokens.refreshToken, never);
   switch (result.kind) {
