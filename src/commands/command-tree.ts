@@ -98,6 +98,15 @@ export const COMMANDS: Group = {
         },
       },
     },
+    integration: {
+      description: "accounts that tenants have connected",
+      commands: {
+        providers: {
+          description: "what can be connected, and what that takes",
+          load: () => import("./integration/providers.ts"),
+        },
+      },
+    },
     route: {
       description: "see where messages go, and what waits or was given up",
       commands: {

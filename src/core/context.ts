@@ -190,13 +190,12 @@ export async function openSnapshots(store: Store): Promise<RuntimeSnapshots> {
 }
 
 /** Of the environment and its file of providers. @throws ConfigError naming every mistake in it. */
-export async function openProviders({
-  config,
-  secrets,
-  clock,
-}: Pick<Store, "config" | "secrets" | "clock">): Promise<Providers> {
+export async function openProviders(
+  { config, secrets, clock }: Pick<Store, "config" | "secrets" | "clock">,
+  patience: Partial<Pick<typeof LOOK, "timeoutMs">> = {},
+): Promise<Providers> {
   const { readProviders } = await import("./adapters/oauth/providers.ts");
-  return readProviders({ config, secrets }, clock);
+  return readProviders({ config, secrets }, { clock, ...patience });
 }
 
 /** With further stamps, a tenant's secrets lie in the vault of its own. */
@@ -270,7 +269,7 @@ async function openStripe(config: Config, secrets: Secrets): Promise<StripeApi |
 }
 
 /** For a look that somebody waits for. */
-const LOOK = { timeoutMs: 8_000, retries: 0 };
+export const LOOK = { timeoutMs: 8_000, retries: 0 };
 
 async function openStripeApi(
   { stripe }: Config,

@@ -6,6 +6,7 @@ import type { Db } from "../platform/db.ts";
 import { readSettingsInForce } from "../orchestrator/orchestrator.ts";
 import { databaseChecks } from "./database.ts";
 import { fleetChecks } from "./fleet.ts";
+import { integrationChecks } from "./integrations.ts";
 import { machineChecks } from "./machine.ts";
 import { modelCheck } from "./models.ts";
 import { redisCheck } from "./redis.ts";
@@ -30,6 +31,7 @@ export async function listChecks(
     ...stripeChecks(settings, outside.stripe),
     ...telegramChecks(settings, outside.botApi, clock),
     modelCheck(settings),
+    ...(await integrationChecks({ ...settings, clock }, openStore)),
   ];
 }
 

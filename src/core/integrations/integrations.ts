@@ -8,7 +8,13 @@ export {
   recordEvent,
 } from "./events.ts";
 export { viewConnections } from "./overview.ts";
-export { type ConnectionFilter, type ConnectionKey, find as findConnection, listConnections } from "./store.ts";
+export {
+  type ConnectionFilter,
+  type ConnectionKey,
+  find as findConnection,
+  listClientTroubles,
+  listConnections,
+} from "./store.ts";
 export type { ConnectionView } from "./view.ts";
 export { connectRedirectUri, connectUrl, createConnectLink } from "./connect-links.ts";
 export { beginConnect, STATE_LIFETIME_MS } from "./consent.ts";

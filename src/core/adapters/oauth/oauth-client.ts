@@ -18,7 +18,7 @@ import { classifyRefusal, type EndpointRefusal, errorOf, type Reply, unavailable
 import { type GrantedTokens, readTokens } from "./token-reply.ts";
 import { NoReply, post } from "./transport.ts";
 
-type Options = { clock?: Clock; timeoutMs?: number };
+export type OAuthClientOptions = { clock?: Clock; timeoutMs?: number };
 
 const TIMEOUT_MS = 10_000;
 
@@ -30,7 +30,7 @@ const TIMEOUT_MS = 10_000;
 export function createOAuthClient(
   definition: ProviderDefinition,
   secrets: OAuthClientSecrets,
-  { clock = systemClock, timeoutMs = TIMEOUT_MS }: Options = {},
+  { clock = systemClock, timeoutMs = TIMEOUT_MS }: OAuthClientOptions = {},
 ): OAuthClient {
   const dealings = {
     definition,

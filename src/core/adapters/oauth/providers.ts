@@ -1,6 +1,6 @@
-import { type Clock, systemClock } from "../../platform/clock.ts";
 import type { Config, OAuthClientSecrets, Secrets } from "../../platform/config.ts";
 import { BUILT_IN_PROVIDERS } from "./built-in-providers.ts";
+import type { OAuthClientOptions } from "./oauth-client.ts";
 import type { OAuthClient, Provider, ProviderDefinition, Providers } from "./oauth-provider.ts";
 import { readDefinitions } from "./provider-file.ts";
 
@@ -10,12 +10,15 @@ type Settings = { config: Pick<Config, "providersFile">; secrets: Pick<Secrets, 
  * The built-in providers with those of `OPENCLAW_PROVIDERS_FILE` over and beside them, each with its client if one is configured.
  * @throws ConfigError naming every mistake in the file.
  */
-export async function readProviders({ config, secrets }: Settings, clock: Clock = systemClock): Promise<Providers> {
+export async function readProviders(
+  { config, secrets }: Settings,
+  options: OAuthClientOptions = {},
+): Promise<Providers> {
   const definitions = await readDefinitions(BUILT_IN_PROVIDERS, config.providersFile);
   const providers = definitions
     .map((definition): Provider => {
       const own = secrets.oauthClients[definition.client];
-      return { definition, client: own === undefined ? undefined : openWhenUsed(definition, own, clock) };
+      return { definition, client: own === undefined ? undefined : openWhenUsed(definition, own, options) };
     })
     .toSorted((one, other) => (one.definition.id < other.definition.id ? -1 : 1));
   const byId = new Map<string, Provider>(providers.map((provider) => [provider.definition.id, provider]));
@@ -23,10 +26,14 @@ export async function readProviders({ config, secrets }: Settings, clock: Clock 
 }
 
 /** What it takes to speak with providers is loaded by those who do. */
-function openWhenUsed(definition: ProviderDefinition, secrets: OAuthClientSecrets, clock: Clock): OAuthClient {
+function openWhenUsed(
+  definition: ProviderDefinition,
+  secrets: OAuthClientSecrets,
+  options: OAuthClientOptions,
+): OAuthClient {
   const open = async () => {
     const { createOAuthClient } = await import("./oauth-client.ts");
-    return createOAuthClient(definition, secrets, { clock });
+    return createOAuthClient(definition, secrets, options);
   };
   return {
     authorizationUrl: async (ask) => (await open()).authorizationUrl(ask),

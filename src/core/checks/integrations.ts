@@ -1,0 +1,84 @@
+import type { OAuthClient, Providers } from "../adapters/oauth/oauth-provider.ts";
+import { LOOK, openProviders, type Store } from "../context.ts";
+import { listClientTroubles } from "../integrations/integrations.ts";
+import { type Check, type CheckResult, failed, ok, warning } from "../platform/check.ts";
+import { oauthClientVariables } from "../platform/config.ts";
+import { ConfigError } from "../platform/errors.ts";
+
+/** Each client once at each token endpoint, and whether connections wait for one; nobody's tokens are touched. */
+export async function integrationChecks(
+  settings: Pick<Store, "config" | "secrets" | "clock">,
+  openStore: () => Promise<Store>,
+): Promise<Check[]> {
+  const providers = await readThem(settings);
+  if (providers instanceof ConfigError) {
+    const said = failed(providers.problems.join("; "), "Correct the file that OPENCLAW_PROVIDERS_FILE names.");
+    return [{ name: "integrations", run: async () => said }];
+  }
+  const dealings = groupByClient(providers);
+  const configured = dealings.flatMap(({ ids }) => ids).toSorted();
+  const words = configured.length === 0 ? "none configured" : configured.join(", ");
+  const overview = { name: "integrations", run: async () => ok(words) };
+  if (configured.length === 0) return [overview];
+  const troubles = { name: "connections", run: async () => checkTroubles(await openStore()) };
+  return [overview, ...dealings.map((dealing) => probeCheck(dealing, dealings)), troubles];
+}
+
+async function readThem(settings: Pick<Store, "config" | "secrets" | "clock">): Promise<Providers | ConfigError> {
+  try {
+    return await openProviders(settings, { timeoutMs: LOOK.timeoutMs });
+  } catch (error) {
+    // What is wrong with the file is one finding among others.
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+}
+
+/** Providers that share a client and the place where it is shown. */
+type Dealing = { name: string; host: string; ids: string[]; oauthClient: OAuthClient };
+
+function groupByClient(providers: Providers): Dealing[] {
+  const dealings = new Map<string, Dealing>();
+  for (const { definition, client: oauthClient } of providers.list()) {
+    if (oauthClient === undefined) continue;
+    const { id, client: name, tokenUrl } = definition;
+    const known = dealings.get(`${name} ${tokenUrl}`);
+    if (known === undefined)
+      dealings.set(`${name} ${tokenUrl}`, { name, host: new URL(tokenUrl).host, ids: [id], oauthClient });
+    else known.ids.push(id);
+  }
+  return [...dealings.values()];
+}
+
+function probeCheck({ name, host, ids, oauthClient }: Dealing, all: readonly Dealing[]): Check {
+  const isOnly = all.filter((other) => other.name === name).length === 1;
+  return {
+    name: `oauth client ${name}${isOnly ? "" : ` at ${host}`}`,
+    async run() {
+      const found = await oauthClient.probe(new AbortController().signal);
+      switch (found.kind) {
+        case "accepted":
+          return ok(`${host} takes it (${ids.join(", ")})`);
+        case "client":
+          return failed(
+            `${host} refuses it: ${found.code}; ${ids.join(", ")} can't be connected or renewed`,
+            `Compare ${oauthClientVariables(name).join(" and ")} with what the provider's console shows.`,
+          );
+        case "unavailable":
+          return warning(
+            `${host} did not say whether it takes it: ${found.code}`,
+            "Try again later; until then, nothing is lost but time.",
+          );
+      }
+    },
+  };
+}
+
+async function checkTroubles({ db }: Store): Promise<CheckResult> {
+  const troubles = await listClientTroubles(db);
+  if (troubles.length === 0) return ok("no provider refuses our client");
+  const words = troubles.map(
+    ({ provider, since, code }) => `${provider} connections can't be renewed since ${since.toISOString()}: ${code}`,
+  );
+  return failed(words.join("; "), "Mend the client at the provider; its connections then come back by themselves.");
+}
