@@ -22,6 +22,7 @@ import { readStamps, registerStamps as putStamps } from "../core/platform/stamps
 import { readVersion } from "../core/platform/version.ts";
 import { type CallLog, createCallLog } from "../core/router/activity.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
+import { createConnectLinks } from "../core/router/connection-news.ts";
 import { lastActivity } from "./activity.ts";
 import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
@@ -219,7 +220,7 @@ async function startWorker(daemon: Daemon): Promise<void> {
       ...ctx,
       readFleet,
       payLinks,
-      connectLinks: async () => undefined,
+      connectLinks: createConnectLinks({ ...ctx, publicUrl: ctx.config.http.publicUrl }),
       lastActivity,
       retentionDays: tenancy.retentionDays,
     },

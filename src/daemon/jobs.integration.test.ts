@@ -56,7 +56,6 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
           readFleet,
           payLinks: async () => undefined,
           connectLinks: async () => undefined,
-          providers: { list: () => [], find: () => undefined },
           lastActivity: async () => new Map(),
           retentionDays: 30,
         },

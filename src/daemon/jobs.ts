@@ -1,7 +1,6 @@
 import { EventEmitter } from "node:events";
 import { Logger, parseCronItems, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
 import type pg from "pg";
-import type { Providers } from "../core/adapters/oauth/oauth-provider.ts";
 import {
   forgetEventsOf,
   keepRevenueOf,
@@ -56,7 +55,6 @@ export type JobsContext = Context &
     readFleet(): Promise<FleetSettings>;
     payLinks: PayLinks;
     connectLinks: ConnectLinks;
-    providers: Providers;
   };
 
 /** What a job of each kind does. */

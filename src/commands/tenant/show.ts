@@ -9,8 +9,10 @@ import {
   listSteps,
   type RuntimeRow,
 } from "../../core/orchestrator/orchestrator.ts";
+import { listConnections, stateOf } from "../../core/integrations/integrations.ts";
+import type { Db } from "../../core/platform/db.ts";
 import { findChatClosedAt } from "../../core/router/closed-chats.ts";
-import { getTenant } from "../../core/tenants/tenants.ts";
+import { getTenant, type Tenant } from "../../core/tenants/tenants.ts";
 import { printFields, printJson, printLine, printTable } from "../output.ts";
 import { withStore } from "../session.ts";
 import { describeStep, formatTime, tenantDocument } from "./view.ts";
@@ -29,12 +31,13 @@ export function command(): Command {
         const steps = await listSteps(db, tenant.id, STEPS_SHOWN);
         const keys = await findKeys({ db, clock }, tenant);
         const entitlement = await findEntitlement(db, tenant.id, clock.now());
+        const connections = await connectionsOf(db, tenant, clock.now());
         const { telegramChatId } = tenant;
         const closedAt = telegramChatId === null ? undefined : await findChatClosedAt(db, telegramChatId);
         if (json) {
           const { telegram, ...rest } = tenantDocument(tenant);
           const chat = { ...telegram, closedAt: closedAt ?? null };
-          const found = { entitlement, runtime: runtime ?? null, keys: keys ?? null, steps };
+          const found = { entitlement, runtime: runtime ?? null, keys: keys ?? null, connections, steps };
           return printJson({ ...rest, telegram: chat, ...found });
         }
         printFields([
@@ -59,6 +62,7 @@ export function command(): Command {
           ["runtime", runtime === undefined ? "none" : describeRuntime(runtime)],
           ["trouble", (runtime && describeTrouble(runtime)) ?? "–"],
           ["keys", keys === undefined ? "none" : describeKeys(keys)],
+          ["connections", connections.map(({ provider, state }) => `${provider} (${state})`).join(", ") || "none"],
           ["asleep", formatTime(tenant.hibernatedAt)],
           ["created", formatTime(tenant.createdAt)],
         ]);
@@ -70,6 +74,14 @@ export function command(): Command {
         );
       }),
     );
+}
+
+async function connectionsOf(db: Db, { id }: Tenant, now: Date) {
+  return (await listConnections(db, { tenantIds: [id] })).map((connection) => ({
+    provider: connection.provider,
+    state: stateOf(connection, now),
+    account: connection.accountEmail,
+  }));
 }
 
 function describeKeys({ generation, since, rotation }: KeysView): string {

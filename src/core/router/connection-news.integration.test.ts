@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import test, { type TestContext } from "node:test";
-import type { ProviderDefinition, Providers } from "../adapters/oauth/oauth-provider.ts";
+import type { OAuthClient, ProviderDefinition, Providers } from "../adapters/oauth/oauth-provider.ts";
 import { createBotApi } from "../adapters/telegram/bot-api.ts";
 import type { ConnectionNews } from "../integrations/integrations.ts";
 import type { ProviderId, TenantId } from "../platform/ids.ts";
 import { unlinkChat } from "../tenants/tenants.ts";
 import { closeChat } from "./closed-chats.ts";
-import { tellConnectionNews } from "./connection-news.ts";
+import { createConnectLinks, tellConnectionNews } from "./connection-news.ts";
 import { setUp } from "./test-setup.ts";
 
 const GMAIL = "gmail" as ProviderId;
@@ -27,10 +27,14 @@ const definition: ProviderDefinition = {
   clientAuth: "post",
   needsRefreshToken: true,
 };
-const providers: Providers = {
-  list: () => [{ definition, client: undefined }],
-  find: (id) => (id === GMAIL ? { definition, client: undefined } : undefined),
-};
+const never = () => Promise.reject(new Error("not called here"));
+const client: OAuthClient = { authorizationUrl: never, exchange: never, refresh: never, revoke: never, probe: never };
+const providers = providersWith(client);
+
+function providersWith(client: OAuthClient | undefined): Providers {
+  const gmail = { definition, client };
+  return { list: () => [gmail], find: (id) => (id === GMAIL ? gmail : undefined) };
+}
 
 /** A tenant with a chat, whose Gmail is connected. */
 async function open(t: TestContext, change: { state?: "active" | "expired"; scopes?: string[] } = {}) {
@@ -97,9 +101,29 @@ test("who has to connect again is told once, with a link that is made when it is
   assert.equal(links(), 1);
 });
 
+test("the link leads to this service for a week, and only its hash is kept", async (t) => {
+  const { ctx, db, clock, news, told } = await open(t, { state: "expired" });
+  const connectLinks = createConnectLinks({ ...ctx, publicUrl: "https://bot.example.com" });
+  await tellConnectionNews({ ...ctx, connectLinks }, news("expired"));
+  const [, token = ""] =
+    /https:\/\/bot\.example\.com\/oauth\/gmail\/start\?link=([\w-]{43})$/.exec(told().join()) ?? [];
+  const links = await db.selectFrom("connectLinks").select(["tokenHash", "expiresAt"]).execute();
+  const expiresAt = new Date(clock.now().getTime() + 7 * 24 * 3_600_000);
+  assert.deepEqual(links, [{ tokenHash: hash("sha256", token, "buffer"), expiresAt }]);
+});
+
+test("where there is no client for the provider any more, the words say to ask for a link", async (t) => {
+  const { ctx, news, told } = await open(t, { state: "expired" });
+  const own = { ...ctx, providers: providersWith(undefined) };
+  const connectLinks = createConnectLinks({ ...own, publicUrl: "https://bot.example.com" });
+  await tellConnectionNews({ ...own, connectLinks }, news("expired"));
+  assert.match(told().join(), /Please ask for a link to connect it\.$/);
+});
+
 test("where nobody knows the address of this service, the words say to ask for a link", async (t) => {
   const { ctx, news, told } = await open(t, { state: "expired" });
-  await tellConnectionNews({ ...ctx, connectLinks: async () => undefined }, news("expired"));
+  const connectLinks = createConnectLinks({ ...ctx, publicUrl: undefined });
+  await tellConnectionNews({ ...ctx, connectLinks }, news("expired"));
   assert.match(told().join(), /Please ask for a link to connect it\.$/);
 });
 

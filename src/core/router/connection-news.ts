@@ -1,17 +1,43 @@
 import type { ProviderDefinition, Providers } from "../adapters/oauth/oauth-provider.ts";
 import type { BotApi } from "../adapters/telegram/bot-api.ts";
-import { type ConnectionNews, findConnectionOfNews, missingScopes } from "../integrations/integrations.ts";
+import {
+  type ConnectionNews,
+  connectUrl,
+  createConnectLink,
+  findConnectionOfNews,
+  missingScopes,
+} from "../integrations/integrations.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
-import { UpstreamError } from "../platform/errors.ts";
+import { OpenClawError, UpstreamError } from "../platform/errors.ts";
 import type { ProviderId } from "../platform/ids.ts";
 import type { Log } from "../platform/log.ts";
-import { findTenantById, type Tenant } from "../tenants/tenants.ts";
+import { findTenantById, type Tenant, type TenantsContext } from "../tenants/tenants.ts";
 import { createSpeaker } from "./speaker.ts";
 import { TEXTS } from "./texts.ts";
 
 /** A link by which a subscriber connects; undefined where nobody knows under which address this service is reached. */
 export type ConnectLinks = (tenant: Tenant, providerId: ProviderId) => Promise<string | undefined>;
+
+const LINK_MS = 7 * 24 * 60 * 60_000;
+
+export function createConnectLinks(
+  ctx: TenantsContext & { providers: Providers; log: Log; publicUrl: string | undefined },
+): ConnectLinks {
+  const { publicUrl } = ctx;
+  if (publicUrl === undefined) return async () => undefined;
+  return async ({ id }, providerId) => {
+    try {
+      const { token } = await createConnectLink(ctx, { id }, providerId, { validMs: LINK_MS });
+      return connectUrl(publicUrl, providerId, token);
+    } catch (error) {
+      // What is said is said without it: there may be no client for the provider any more.
+      if (!(error instanceof OpenClawError)) throw error;
+      ctx.log.warn({ error, tenantId: id, provider: providerId }, "a link to connect could not be made");
+      return undefined;
+    }
+  };
+}
 
 type NewsContext = {
   db: Db;
