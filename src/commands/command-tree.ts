@@ -99,12 +99,25 @@ export const COMMANDS: Group = {
       },
     },
     integration: {
-      description: "accounts that tenants have connected",
+      description: "accounts that subscribers have connected",
       commands: {
         providers: {
           description: "what can be connected, and what that takes",
           load: () => import("./integration/providers.ts"),
         },
+        connect: {
+          description: "make a link by which a subscriber connects an account",
+          load: () => import("./integration/connect.ts"),
+        },
+        list: {
+          description: "who is connected to what, and how that stands",
+          load: () => import("./integration/list.ts"),
+        },
+        show: {
+          description: "a tenant's connections and what was done about them",
+          load: () => import("./integration/show.ts"),
+        },
+        refresh: { description: "renew the access of connections now", load: () => import("./integration/refresh.ts") },
       },
     },
     route: {

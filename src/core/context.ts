@@ -137,6 +137,11 @@ export async function openFleet(store: Store): Promise<Store & Pick<Context, "va
   };
 }
 
+/** What commands that change connections need, on top of `store`. */
+export async function openIntegrations(store: Store): Promise<Store & Pick<Context, "vault" | "providers">> {
+  return { ...store, vault: await openVault(store), providers: await openProviders(store) };
+}
+
 /** What is outside, for whoever looks whether it works; opened when it is asked for. Undefined: not configured. */
 export function openOutside({ config, secrets }: Pick<Store, "config" | "secrets">) {
   const { telegramBotToken: token, stripeSecretKey: secretKey } = secrets;

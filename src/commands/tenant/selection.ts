@@ -4,7 +4,7 @@ import { UsageError } from "../../core/platform/errors.ts";
 import { getTenant, listTenants, type Tenant, TENANT_STATUSES, type TenantStatus } from "../../core/tenants/tenants.ts";
 
 /** Which tenants, other than by name. */
-type TenantSelectors = { all?: true; status?: TenantStatus[]; tier?: "basic" | "plus"; tag?: string };
+export type TenantSelectors = { all?: true; status?: TenantStatus[]; tier?: "basic" | "plus"; tag?: string };
 
 /** Adds the options by which many tenants are chosen at once. */
 export function withTenantSelectors(command: Command): Command {

@@ -22,4 +22,4 @@ export type { IntegrationsContext } from "./integrations-context.ts";
 export { findOffer, type Offer } from "./offer.ts";
 export type { Ask } from "./decision.ts";
 export { ensureToken, type TokenAnswer } from "./ensure-token.ts";
-export { settleRefreshes } from "./refresh.ts";
+export { renewConnection, settleRefreshes } from "./refresh.ts";

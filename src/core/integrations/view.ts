@@ -1,4 +1,4 @@
-import type { TenantId } from "../platform/ids.ts";
+import type { ProviderId, TenantId } from "../platform/ids.ts";
 import { type ConnectionState, stateOf } from "./connection.ts";
 import { type ConnectionFacts, diagnose, type Diagnosis, isAtRest } from "./diagnosis.ts";
 import { missingScopes } from "./scopes.ts";
@@ -8,7 +8,7 @@ export type ConnectionView = Diagnosis & {
   /** Its slug. */
   tenant: string;
   tenantId: TenantId;
-  provider: string;
+  provider: ProviderId;
   state: ConnectionState;
   /** Kept as it is and not used, because its tenant is removed. */
   atRest: boolean;

@@ -1,0 +1,115 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { Command } from "commander";
+import type { Providers } from "../../core/adapters/oauth/oauth-provider.ts";
+import { openProviders, type Store } from "../../core/context.ts";
+import {
+  type ConnectionView,
+  connectUrl,
+  createConnectLink,
+  findConnection,
+  viewConnections,
+} from "../../core/integrations/integrations.ts";
+import { type Config, oauthClientVariables } from "../../core/platform/config.ts";
+import { ConfigError, TimeoutError } from "../../core/platform/errors.ts";
+import type { ProviderId } from "../../core/platform/ids.ts";
+import { getTenant, type Tenant } from "../../core/tenants/tenants.ts";
+import { printJson, printLine, say } from "../output.ts";
+import { drawQrCode } from "../qr-code.ts";
+import { withStore } from "../session.ts";
+import { numberFrom, patience } from "../tenant/options.ts";
+import { formatTime } from "../tenant/view.ts";
+import { providerNotFound } from "./choice.ts";
+
+const HOUR_MS = 60 * 60_000;
+const MAX_HOURS = 30 * 24;
+const POLL_MS = 500;
+
+export function command(): Command {
+  return new Command()
+    .argument("<tenant>", "slug or id")
+    .argument("<provider>", "as `openclaw integration providers` shows them")
+    .option("--valid-for <hours>", "how long the link holds", numberFrom(1, MAX_HOURS), 24)
+    .option("--wait", "until an account was connected by it")
+    .option("--timeout <seconds>", "how long to wait", patience, 900)
+    .option("--json", "print one JSON document")
+    .addHelpText(
+      "after",
+      "\nThe link is for whoever the tenant is: it shows what the assistant gets, and asks.\n\nExample:\n  openclaw integration connect alice gmail --wait",
+    )
+    .action(async (reference: string, name: string, { validFor, wait, timeout, json }) =>
+      withStore(async (store) => {
+        const tenant = await getTenant(store.db, reference);
+        const ctx = { ...store, providers: await openProviders(store) };
+        const provider = requireClient(ctx.providers, name);
+        const publicUrl = requirePublicUrl(store.config.http);
+        const before = await findConnection(store.db, { tenantId: tenant.id, provider });
+        const { token, expiresAt } = await createConnectLink(ctx, tenant, provider, { validMs: validFor * HOUR_MS });
+        const url = connectUrl(publicUrl, provider, token);
+        const offer = { tenant: tenant.slug, provider, url, expiresAt };
+        if (json && !wait) return printJson(offer);
+        if (json) say(url);
+        else printLine(url);
+        await drawQrCode(url);
+        say(`It connects ${provider} to ${tenant.slug}, once, until ${formatTime(expiresAt)}. A newer link ends it.`);
+        if (!wait) return;
+        const connected = await waitUntilConnected(ctx, tenant, provider, {
+          before: before?.grantId,
+          timeoutMs: timeout * 1_000,
+        });
+        if (json) return printJson({ ...offer, connection: connected });
+        sayConnected(connected);
+      }),
+    );
+}
+
+/** @throws NotFoundError for a provider that is not known, ConfigError for one that there is no client for. */
+function requireClient(providers: Providers, name: string): ProviderId {
+  const provider = providers.find(name);
+  if (provider === undefined) throw providerNotFound(name, providers);
+  const { id, name: title, client } = provider.definition;
+  if (provider.client !== undefined) return id;
+  throw new ConfigError("provider_not_configured", [
+    `There is no OAuth client for ${title}: set ${oauthClientVariables(client).join(" and ")}. See: openclaw integration providers`,
+  ]);
+}
+
+/** Where people reach the daemon's pages. @throws ConfigError when nothing says. */
+function requirePublicUrl({ publicUrl, publicListen: { port } }: Config["http"]): string {
+  if (publicUrl !== undefined) return publicUrl;
+  throw new ConfigError("public_url_missing", [
+    `OPENCLAW_PUBLIC_URL is not set, so that the link would lead nowhere; expected https://bot.example.com, or for a try on this machine http://127.0.0.1:${port}`,
+  ]);
+}
+
+type WaitContext = Store & { providers: Providers };
+
+/**
+ * Waits for a connection that was made since `before`, by whichever link.
+ * @throws TimeoutError when there is none in time; the link holds on.
+ */
+async function waitUntilConnected(
+  ctx: WaitContext,
+  tenant: Tenant,
+  provider: ProviderId,
+  { before, timeoutMs }: { before: string | undefined; timeoutMs: number },
+): Promise<ConnectionView> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const present = await findConnection(ctx.db, { tenantId: tenant.id, provider });
+    if (present !== undefined && present.grantId !== before && present.state !== "revoked") {
+      const views = await viewConnections(ctx, [tenant]);
+      const found = views.find((view) => view.provider === provider);
+      if (found !== undefined) return found;
+    }
+    if (performance.now() >= deadline) {
+      const message = `Nobody has connected ${provider} to ${tenant.slug} within ${timeoutMs / 1_000} s; the link goes on to hold.`;
+      throw new TimeoutError("wait_timeout", message);
+    }
+    await delay(POLL_MS);
+  }
+}
+
+function sayConnected({ tenant, provider, account, missingScopes: missing }: ConnectionView): void {
+  say(`${provider} is connected to ${tenant}${account === null ? "" : `: ${account}`}.`);
+  if (missing.length > 0) say(`Not granted: ${missing.join(" ")}`);
+}

@@ -1,0 +1,42 @@
+import type { ConnectionView } from "../../core/integrations/integrations.ts";
+import { printFields, printTable } from "../output.ts";
+import { formatTime } from "../tenant/view.ts";
+
+export function printConnections(connections: readonly ConnectionView[]): void {
+  printTable(
+    ["TENANT", "PROVIDER", "STATE", "ACCOUNT", "CONNECTED", "WHY"],
+    connections.map((connection) => [
+      connection.tenant,
+      connection.provider,
+      describeState(connection),
+      connection.account ?? "–",
+      formatTime(connection.connectedAt),
+      connection.reason ?? "–",
+    ]),
+  );
+}
+
+export function printConnection(connection: ConnectionView): void {
+  const { scopes, missingScopes: missing, attempts, trouble } = connection;
+  printFields([
+    ["provider", connection.provider],
+    ["tenant", `${connection.tenant} (${connection.tenantId})`],
+    ["state", `${describeState(connection)} since ${formatTime(connection.stateChangedAt)}`],
+    ["because", connection.reason ?? "–"],
+    ["remedy", connection.remedy ?? "–"],
+    ["account", connection.account ?? "the provider did not tell"],
+    ["scopes", scopes.join(" ") || "–"],
+    ["not granted", missing.join(" ") || "–"],
+    ["connected", formatTime(connection.connectedAt)],
+    ["renewed", formatTime(connection.refreshedAt)],
+    ["access ends", connection.accessExpiresAt === null ? "–" : formatTime(connection.accessExpiresAt)],
+    ["next renewal", formatTime(connection.nextRefreshAt)],
+    ["failures", attempts === 0 ? "none" : `${attempts} in a row, the last: ${trouble ?? "no reason recorded"}`],
+  ]);
+}
+
+/** At rest: kept and not used, because the tenant is removed. */
+export function describeState({ state, atRest, revocation }: ConnectionView): string {
+  if (atRest) return `${state} (at rest)`;
+  return revocation === null ? state : `${state} (revocation pending)`;
+}
