@@ -4,6 +4,7 @@ import { inspect } from "node:util";
 import { request } from "undici";
 import { systemClock } from "../../platform/clock.ts";
 import { LOOPBACK_CLIENT, startOAuthProvider } from "../../testing/fakes/oauth/oauth-server.ts";
+import { sendJson, startLoopback } from "../../testing/fakes/loopback.ts";
 import { createOAuthClient } from "./oauth-client.ts";
 import { ASK, definitionOf, NEVER, setUp } from "./test-setup.ts";
 
@@ -214,6 +215,20 @@ test("a refresh that is given up before it goes out is not made, and one that we
   assert.equal((await refreshing).kind, "granted");
   await assert.rejects(client.refresh(refreshToken, stop.signal), /the daemon stops/);
   assert.deepEqual([grant.refreshes, grant.reuses], [1, 0]);
+});
+
+test("each call has a connection of its own, so that none goes out on one that is just closing (F76)", async (t) => {
+  const sockets = new Set<unknown>();
+  const server = await startLoopback(async (request, response) => {
+    sockets.add(request.socket);
+    sendJson(response, 200, { access_token: "abc123" });
+  });
+  t.after(() => server.close());
+  const client = createOAuthClient(definitionOf(server), LOOPBACK_CLIENT);
+  for (let calls = 1; calls <= 3; calls += 1) {
+    assert.equal((await client.refresh("refresh-any", NEVER)).kind, "granted");
+    assert.equal(sockets.size, calls);
+  }
 });
 
 test("no result holds a code, a verifier, a secret or a provider's own words", async (t) => {

@@ -71,7 +71,13 @@ export type ExchangeResult =
 /** `revoked`: it is over, whether it was so before or not. */
 export type RevokeResult = Readonly<{ kind: "revoked" }> | Exclude<Refusal, { kind: "denied" | "dead" }>;
 
-/** What one client does at one provider. Nothing is retried here; codes are the provider's where they are well-known, never its words. */
+/**
+ * What one client does at one provider. Nothing is retried here. Codes are from a closed list: the provider's where they are
+ * well-known, else ours (`unreachable`, `connection_lost`, `timeout`, `malformed_reply`, `redirected`, `rate_limited`,
+ * `server_error`, `unknown_refusal`, `no_access_token`, `wrong_token_type`, `no_revocation`, `foreign_answer`, `foreign_id_token`);
+ * never its words. A signal counts until the request goes out, and then the call rejects with its reason: what was sent takes
+ * effect, so its answer is waited for, 10 s at most.
+ */
 export type OAuthClient = Readonly<{
   /** With PKCE S256 for `codeVerifier`. `nonce` comes back in the id token. */
   authorizationUrl(ask: { redirectUri: string; state: string; codeVerifier: string; nonce: string }): Promise<URL>;
