@@ -30,6 +30,7 @@ import { createServer, listen } from "./http.ts";
 import { type JobRunner, startJobs } from "./jobs.ts";
 import { keepHeapSmall } from "./memory.ts";
 import { createMetrics, type Metrics, registerMetrics } from "./metrics.ts";
+import { registerOAuth } from "./oauth.ts";
 import { telegramWebhook } from "./telegram-webhook.ts";
 import { registerStripeWebhook } from "./webhooks.ts";
 
@@ -179,7 +180,12 @@ async function openWeb(daemon: Daemon): Promise<string> {
   parts.web = app;
   registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   await app.register((scope) => registerStripeWebhook(scope, { ctx, metrics }));
-  return listen(app, ctx.config.http.publicListen);
+  const reached = { url: ctx.config.http.publicUrl };
+  await app.register((scope) => registerOAuth(scope, { ctx, publicUrl: () => reached.url ?? "" }));
+  const address = await listen(app, ctx.config.http.publicListen);
+  // Known once it listens, and nobody comes before that.
+  reached.url ??= address;
+  return address;
 }
 
 function openAcceptor(daemon: Daemon): Acceptor | undefined {

@@ -10,6 +10,12 @@ import {
   settleLostCalls,
   sweepEntitlement,
 } from "../core/billing/billing.ts";
+import {
+  endConnectionsOf,
+  endFormerGrant,
+  pruneConnectLinks,
+  sweepRevocations,
+} from "../core/integrations/integrations.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
 import {
   advanceRotation,
@@ -63,9 +69,11 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
     "tenant.converge": async ({ tenantId }, signal) =>
       convergeTenant({ ...ctx, fleet: await ctx.readFleet() }, tenantId, signal),
     "tenant.rotate-keys": ({ tenantId }, signal) => advanceRotation(ctx, tenantId, signal),
-    "tenant.purge": ({ tenantId }) => purgeTenant({ ...ctx, forget }, tenantId),
+    "tenant.purge": ({ tenantId }) =>
+      purgeTenant({ ...ctx, endOutside: (id) => endConnectionsOf(ctx, id), forget }, tenantId),
     "rollout.advance": ({ rolloutId }) => advanceRollout(ctx, rolloutId),
     "connection.tell": (news) => tellConnectionNews(ctx, news),
+    "connection.end-former": (former, signal) => endFormerGrant(ctx, former, signal),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
         { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },
@@ -83,6 +91,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       sweepRuntimes({ ...ctx, fleet: await ctx.readFleet(), observe: metrics.fleet.swept }, signal),
     "sweep.rotations": () => sweepRotations(ctx),
     "sweep.rollouts": () => sweepRollouts(ctx),
+    "sweep.revocations": (_payload, signal) => sweepRevocations(ctx, signal),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
       await pruneKnownIds(ctx, signal);
@@ -90,6 +99,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       await pruneNotices(ctx, signal);
       await pruneRequests(ctx, signal);
       await pruneEvents(ctx, signal);
+      await pruneConnectLinks(ctx, signal);
       await pruneSteps(ctx, signal);
       await forgetSilentDaemons(ctx.pool);
       await sweepPurges(ctx);
@@ -115,6 +125,7 @@ const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.runtimes": "* * * * *",
   "sweep.rotations": "* * * * *",
   "sweep.rollouts": "* * * * *",
+  "sweep.revocations": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };
 

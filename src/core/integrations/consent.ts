@@ -2,9 +2,10 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { addMs } from "../platform/clock.ts";
 import type { ProviderId } from "../platform/ids.ts";
 import { hashToken, isToken, newToken } from "./connect-links.ts";
+import type { OfferRefusal, StateRefusal } from "./connect-refusals.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { consumeState, countOpenStates, findState, insertState, type OAuthState } from "./link-store.ts";
-import { findReadyProvider, type OfferRefusal, openLink } from "./offer.ts";
+import { findReadyProvider, openLink } from "./offer.ts";
 
 export const STATE_LIFETIME_MS = 10 * 60_000;
 /** Of one link at a time: somebody may begin again and again, but nobody may fill a table. */
@@ -18,13 +19,6 @@ export type Begun = {
   /** Goes into the browser's cookie and is kept nowhere. */
   nonce: string;
 };
-
-export type StateRefusal =
-  | { kind: "state-unknown" }
-  | { kind: "state-expired" }
-  | { kind: "state-used" }
-  | { kind: "other-provider" }
-  | { kind: "other-browser" };
 
 /**
  * Begins a consent in one browser: whoever comes back with its state must have the nonce. Of state and nonce only hashes are kept,

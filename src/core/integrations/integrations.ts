@@ -23,3 +23,8 @@ export { findOffer, type Offer } from "./offer.ts";
 export type { Ask } from "./decision.ts";
 export { ensureToken, type TokenAnswer } from "./ensure-token.ts";
 export { renewConnection, settleRefreshes } from "./refresh.ts";
+export { pruneConnectLinks } from "./link-store.ts";
+export { type Connected, finishConnect } from "./connect.ts";
+export type { ConnectRefusal, ConsentRefusal, StateRefusal } from "./connect-refusals.ts";
+export { disconnect, endConnectionsOf, sweepRevocations } from "./disconnect.ts";
+export { endFormerGrant } from "./former-grant.ts";

@@ -1,7 +1,14 @@
-import type { Insertable, Selectable } from "kysely";
+import { type Insertable, type Selectable, sql } from "kysely";
+import { addMs, type Clock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
+import { pruneRows } from "../platform/prune.ts";
 import type { ConnectLinks, OauthStates } from "../platform/schema.ts";
 import type { ConnectionKey } from "./store.ts";
+
+const DAY_MS = 86_400_000;
+/** Past its end a link only tells whoever opens it what became of it. */
+const KEEP_LINKS_MS = 30 * DAY_MS;
+const KEEP_STATES_MS = DAY_MS;
 
 export type ConnectLink = Selectable<ConnectLinks>;
 export type OAuthState = Selectable<OauthStates>;
@@ -69,4 +76,11 @@ export async function consumeState(db: Db, stateHash: Buffer, at: Date): Promise
 /** Whatever its state. */
 export async function findState(db: Db, stateHash: Buffer): Promise<OAuthState | undefined> {
   return db.selectFrom("oauthStates").selectAll().where("stateHash", "=", stateHash).executeTakeFirst();
+}
+
+/** Forgets links 30 days after they have expired, and states after one. */
+export async function pruneConnectLinks(ctx: { db: Db; clock: Clock }, signal: AbortSignal): Promise<void> {
+  const now = ctx.clock.now();
+  await pruneRows(ctx.db, "oauthStates", sql<boolean>`expires_at < ${addMs(now, -KEEP_STATES_MS)}`, signal);
+  await pruneRows(ctx.db, "connectLinks", sql<boolean>`expires_at < ${addMs(now, -KEEP_LINKS_MS)}`, signal);
 }

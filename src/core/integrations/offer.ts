@@ -3,6 +3,7 @@ import type { ProviderId } from "../platform/ids.ts";
 import { findTenantById, type Tenant } from "../tenants/tenants.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { hashToken, isConnectable, isToken } from "./connect-links.ts";
+import type { OfferRefusal } from "./connect-refusals.ts";
 import { type ConnectLink, findLink } from "./link-store.ts";
 import { find } from "./store.ts";
 
@@ -14,16 +15,6 @@ export type Offer = {
   /** The connection that would be replaced. */
   replaces: { accountEmail: string | null } | undefined;
 };
-
-/** Why nothing can be connected here, or not by this link. */
-export type OfferRefusal =
-  | { kind: "unknown-provider" }
-  | { kind: "not-configured"; provider: ProviderDefinition }
-  | { kind: "link-unknown" }
-  | { kind: "link-expired" }
-  | { kind: "link-used" }
-  | { kind: "link-replaced" }
-  | { kind: "tenant-gone" };
 
 /** A provider that people can be sent to. */
 export type ReadyProvider = { definition: ProviderDefinition; client: NonNullable<Provider["client"]> };

@@ -27,7 +27,8 @@ async function setUp(t: TestContext, trialDays = 14) {
   assert.equal((await getTenant(database.db, id)).status, "deleted");
   const forgotten: TenantId[] = [];
   const forget = async (_db: unknown, tenantId: TenantId) => void forgotten.push(tenantId);
-  return { ...bench, id, forgotten, purge: () => purgeTenant({ ...bench.ctx, forget }, id) };
+  const endOutside = async () => undefined;
+  return { ...bench, id, forgotten, purge: () => purgeTenant({ ...bench.ctx, endOutside, forget }, id) };
 }
 
 test("a deleted tenant who is entitled is restored with its data, and runs again (F68)", async (t) => {

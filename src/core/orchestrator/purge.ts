@@ -15,6 +15,8 @@ import {
 
 export type PurgeContext = TenantsContext & {
   runtimes: RuntimeDriver;
+  /** Ends what others outside hold for the tenant, such as grants and tokens; throws while some of it is left. May be repeated. */
+  endOutside: (tenantId: TenantId) => Promise<void>;
   /** What other features know of the tenant, to be forgotten with it. */
   forget: (db: Db, tenantId: TenantId) => Promise<void>;
 };
@@ -46,11 +48,12 @@ async function enqueuePurge(db: Db, tenantId: TenantId): Promise<void> {
   await enqueueJob(db, "tenant.purge", { tenantId }, { queue: `tenant:${tenantId}`, key: `purge:${tenantId}` });
 }
 
-/** Erases the kept state, reads back that it is gone, then forgets the tenant. One that came back meanwhile is left alone. */
+/** Erases the kept state and what is held outside, reads back that it is gone, then forgets the tenant. One that came back meanwhile is left alone. */
 export async function purgeTenant(ctx: PurgeContext, tenantId: TenantId): Promise<void> {
   const before = await findTenantById(ctx.db, tenantId);
   if (before === undefined || !isOver(before, ctx.clock.now())) return;
   await ctx.runtimes.erase(tenantId);
+  await ctx.endOutside(tenantId);
   await ctx.db.transaction().execute(async (tx) => {
     const tenant = await lockTenant(tx, tenantId);
     if (!isOver(tenant, ctx.clock.now())) return;

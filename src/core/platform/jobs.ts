@@ -14,6 +14,14 @@ export type JobPayloads = {
   "rollout.advance": { rolloutId: RolloutId };
   /** Tell a subscriber what became of a connection. `grantId`: the consent that it came of. */
   "connection.tell": { tenantId: TenantId; provider: ProviderId; grantId: string; news: "connected" | "expired" };
+  /** Revoke a grant that a new connection left behind; its tokens lie in the vault as that version. */
+  "connection.end-former": {
+    tenantId: TenantId;
+    provider: ProviderId;
+    client: string;
+    accountSubject: string | null;
+    secretVersion: string;
+  };
   /** Apply pending Stripe events. */
   "stripe.project": Record<string, never>;
   /** Re-judge tenants whose entitlement may have ended by the passing of time. */
@@ -32,6 +40,8 @@ export type JobPayloads = {
   "sweep.rotations": Record<string, never>;
   /** Go on with rollouts that nobody is at, and look how sleepers that were moved wake. */
   "sweep.rollouts": Record<string, never>;
+  /** Tell providers of grants that are over, as far as they could not be told yet. */
+  "sweep.revocations": Record<string, never>;
   /** Forget what is past its keeping time. */
   "sweep.retention": Record<string, never>;
 };

@@ -1,0 +1,143 @@
+import type { ExchangeResult, ProviderDefinition } from "../adapters/oauth/oauth-provider.ts";
+import { assertNever } from "../platform/errors.ts";
+import type { ProviderId } from "../platform/ids.ts";
+import { findTenantById, type Tenant } from "../tenants/tenants.ts";
+import { isConnectable } from "./connect-links.ts";
+import type { IntegrationsContext } from "./integrations-context.ts";
+import type { ConnectRefusal, ConsentRefusal, OfferRefusal } from "./connect-refusals.ts";
+import { secretsOf, takeState } from "./consent.ts";
+import { type EventOutcome, recordEvent } from "./events.ts";
+import { type Granted, revokeGrant } from "./grants.ts";
+import { keepConnection } from "./keep-connection.ts";
+import { findLink, type OAuthState } from "./link-store.ts";
+import { endOf, findReadyProvider, type ReadyProvider } from "./offer.ts";
+import { missingScopes } from "./scopes.ts";
+
+export type Connected = {
+  kind: "connected";
+  provider: ProviderDefinition;
+  tenantName: string;
+  accountEmail: string | null;
+};
+
+export type ConsentAnswer = {
+  /** With what the browser came back. */
+  answer: URLSearchParams;
+  state: string;
+  /** From the cookie that the consent began with. */
+  nonce: string | undefined;
+  redirectUri: string;
+  signal: AbortSignal;
+};
+
+const EVENT_OUTCOMES: Partial<Record<ConnectRefusal["kind"], EventOutcome>> = {
+  denied: "denied",
+  "too-late": "dead",
+  "client-refused": "client",
+  unavailable: "unavailable",
+  overtaken: "overtaken",
+};
+
+/**
+ * Takes what the provider answered. Either the connection is the new one afterwards, or it is as it was: there is nothing in between,
+ * wherever it breaks off. An answer counts once, in the browser in which the consent was begun.
+ */
+export async function finishConnect(
+  ctx: IntegrationsContext,
+  providerId: ProviderId,
+  consent: ConsentAnswer,
+): Promise<Connected | ConnectRefusal> {
+  const provider = findReadyProvider(ctx, providerId);
+  if ("kind" in provider) return provider;
+  const state = await takeState(ctx, providerId, consent);
+  if ("kind" in state) return state;
+  const startedAt = performance.now();
+  const outcome = await takeAnswer(ctx, provider, state, consent);
+  // A connection is recorded together with its event, and of a tenant that is gone nothing is.
+  if (outcome.kind !== "connected" && outcome.kind !== "tenant-gone")
+    await recordEvent(ctx.db, {
+      tenantId: state.tenantId,
+      provider: providerId,
+      at: ctx.clock.now(),
+      kind: "connect",
+      askedBy: "subscriber",
+      outcome: EVENT_OUTCOMES[outcome.kind] ?? "failed",
+      code: "code" in outcome ? outcome.code : outcome.kind,
+      durationMs: Math.round(performance.now() - startedAt),
+      retryAt: null,
+    });
+  return outcome;
+}
+
+async function takeAnswer(
+  ctx: IntegrationsContext,
+  provider: ReadyProvider,
+  state: OAuthState,
+  consent: ConsentAnswer,
+): Promise<Connected | ConnectRefusal> {
+  const open = await findOpen(ctx, state);
+  if ("kind" in open) return open;
+  const { answer, nonce = "", redirectUri, signal } = consent;
+  const asked = { redirectUri, state: consent.state, ...secretsOf(nonce, consent.state) };
+  const result = await provider.client.exchange(answer, asked, signal);
+  if (result.kind !== "granted") return refusalOf(result, provider.definition);
+  const { reply, account } = result;
+  const granted = { reply, account, scopes: reply.scopes ?? provider.definition.scopes };
+  const refusal =
+    judge(provider.definition, granted) ?? (await keepConnection(ctx, provider, { state, granted, signal }));
+  if (refusal === undefined)
+    return {
+      kind: "connected",
+      provider: provider.definition,
+      tenantName: open.tenant.displayName,
+      accountEmail: account?.email ?? null,
+    };
+  await giveBack(ctx, provider, state, granted, signal);
+  return refusal;
+}
+
+/** The tenant and its link may have come to an end meanwhile. That the link has grown too old is no matter: it was begun in time. */
+async function findOpen(ctx: IntegrationsContext, state: OAuthState): Promise<{ tenant: Tenant } | OfferRefusal> {
+  const tenant = await findTenantById(ctx.db, state.tenantId);
+  if (tenant === undefined || !isConnectable(tenant)) return { kind: "tenant-gone" };
+  const link = await findLink(ctx.db, state.linkHash);
+  return link === undefined ? { kind: "link-unknown" } : (endOf(link) ?? { tenant });
+}
+
+function refusalOf(result: Exclude<ExchangeResult, { kind: "granted" }>, provider: ProviderDefinition): ConsentRefusal {
+  const { code } = result;
+  switch (result.kind) {
+    case "foreign":
+      return { kind: "foreign", code };
+    case "denied":
+    case "unavailable":
+      return { kind: result.kind, provider, code };
+    case "dead":
+      return { kind: "too-late", provider, code };
+    case "client":
+      return { kind: "client-refused", provider, code };
+    default:
+      return assertNever(result);
+  }
+}
+
+/** People may untick some of what is asked for. */
+function judge(provider: ProviderDefinition, { reply, scopes }: Granted): ConsentRefusal | undefined {
+  const missing = missingScopes(provider.neededScopes, scopes);
+  if (missing.length > 0) return { kind: "scopes-missing", provider, missing };
+  if (provider.needsRefreshToken && reply.refreshToken === undefined) return { kind: "not-lasting", provider };
+  return undefined;
+}
+
+/** What is not kept is not left alive at the provider (F77). It may be out of reach: then it is the person's to withdraw. */
+async function giveBack(
+  ctx: IntegrationsContext,
+  provider: ReadyProvider,
+  { tenantId }: OAuthState,
+  { reply, account }: Granted,
+  signal: AbortSignal,
+): Promise<void> {
+  const grant = { tenantId, client: provider.definition.client, accountSubject: account?.subject ?? null };
+  const tokens = { accessToken: reply.accessToken, refreshToken: reply.refreshToken ?? null };
+  await revokeGrant(ctx.db, provider, { grant, tokens }, signal);
+}

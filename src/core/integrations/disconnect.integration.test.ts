@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { after, before, test, type TestContext } from "node:test";
+import { DefaultAzureCredential } from "@azure/identity";
+import { createAzureVault } from "../adapters/vault/azure-vault.ts";
+import type { Vault } from "../adapters/vault/vault.ts";
+import { ConflictError, UpstreamError } from "../platform/errors.ts";
+import { createTestDatabase } from "../testing/database.ts";
+import { trustLoopback } from "../testing/fakes/azure/certificate.ts";
+import { startIdentityServer } from "../testing/fakes/azure/identity-server.ts";
+import { startKeyVault } from "../testing/fakes/azure/key-vault.ts";
+import { CALENDAR, MAIL, NEVER, openStage } from "./connect-test-setup.ts";
+import { disconnect, sweepRevocations } from "./disconnect.ts";
+import { listEvents } from "./events.ts";
+import { withLease } from "./lease.ts";
+
+const HOUR_MS = 3_600_000;
+const ASKED = { reason: "asked", askedBy: "operator" } as const;
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+before(async () => {
+  database = await createTestDatabase();
+});
+after(() => database[Symbol.asyncDispose]());
+
+/** A tenant whose mail is connected. */
+async function setUp(t: TestContext, options: Parameters<typeof openStage>[2] = {}) {
+  const stage = await openStage(t, database.db, options);
+  const tenantId = await stage.newTenant();
+  const key = { tenantId, provider: MAIL };
+  assert.equal((await stage.connect(tenantId)).kind, "connected");
+  const { accessToken = "" } = (await stage.tokens(tenantId)) ?? {};
+  const works = (token = accessToken) => stage.server.holderOf(token) !== undefined;
+  return {
+    ...stage,
+    tenantId,
+    key,
+    works,
+    disconnect: (own = stage.ctx) => disconnect(own, key, ASKED),
+    sweep: () => sweepRevocations(stage.ctx, NEVER),
+    outcomes: async () =>
+      (await listEvents(database.db, key, 50))
+        .filter(({ kind }) => kind === "revoke")
+        .map(({ outcome, code }) => `${outcome} ${code}`),
+  };
+}
+
+test("whoever disconnects ends the grant at the provider, and no token is left (F77)", async (t) => {
+  const { disconnect, find, tokens, works, tenantId, outcomes } = await setUp(t);
+  assert.deepEqual(await disconnect(), { revocation: "revoked" });
+  assert.equal(works(), false);
+  assert.equal(await tokens(tenantId), undefined);
+  const connection = await find(tenantId);
+  assert.deepEqual(
+    [connection?.state, connection?.reason, connection?.refreshAt, connection?.revokeAt],
+    ["revoked", "disconnected", null, null],
+  );
+  assert.deepEqual(await outcomes(), ["done revoked"]);
+  await assert.rejects(disconnect(), { code: "already_disconnected" });
+});
+
+test("a grant that others stand on is left alive, and ends with the last of them (F77)", async (t) => {
+  const { ctx, connect, disconnect: first, works, tenantId, newTenant, tokens } = await setUp(t);
+  const other = await newTenant();
+  await connect(other, { provider: CALENDAR });
+  const { accessToken = "" } = (await tokens(other, CALENDAR)) ?? {};
+  assert.deepEqual(await first(), { revocation: "shared" });
+  assert.equal(await tokens(tenantId), undefined);
+  assert.equal(works(accessToken), true);
+  assert.deepEqual(await disconnect(ctx, { tenantId: other, provider: CALENDAR }, ASKED), { revocation: "revoked" });
+  assert.equal(works(accessToken), false);
+});
+
+test("a provider that can't be reached is told later, with patience, and until then the tokens are kept", async (t) => {
+  const { disconnect, sweep, find, tokens, works, tenantId, server, clock, outcomes } = await setUp(t);
+  server.failNext("revoke", { status: 503, headers: { "retry-after": "600" } });
+  server.failNext("revoke", { status: 503 });
+  assert.deepEqual(await disconnect(), { revocation: "pending" });
+  const pending = await find(tenantId);
+  assert.deepEqual([pending?.state, pending?.revokeAttempts], ["revoked", 1]);
+  assert.deepEqual(pending?.revokeAt, new Date(clock.now().getTime() + 600_000));
+  assert.ok((await tokens(tenantId)) !== undefined && works());
+  clock.advance(599_000);
+  assert.deepEqual(await sweep(), { ended: 0, pending: 0 });
+  clock.advance(1_000);
+  assert.deepEqual(await sweep(), { ended: 0, pending: 1 });
+  clock.advance(HOUR_MS);
+  assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
+  assert.equal(works(), false);
+  assert.equal(await tokens(tenantId), undefined);
+  assert.deepEqual(await outcomes(), ["unavailable server_error", "unavailable server_error", "done revoked"]);
+});
+
+test("after a day the tokens go all the same, and that the provider was not told is noted", async (t) => {
+  const { disconnect, sweep, find, tokens, tenantId, server, clock, outcomes } = await setUp(t);
+  server.failNext("revoke", { status: 503 }, 10);
+  await disconnect();
+  clock.advance(24 * HOUR_MS - 1);
+  assert.deepEqual(await sweep(), { ended: 0, pending: 1 });
+  clock.advance(HOUR_MS);
+  assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
+  assert.equal(server.grants[0]?.isAlive, true);
+  assert.deepEqual([await tokens(tenantId), (await find(tenantId))?.revokeAt], [undefined, null]);
+  assert.equal((await outcomes()).at(-1), "failed server_error");
+});
+
+test("connecting anew calls off what the provider had still to be told", async (t) => {
+  const { connect, disconnect, sweep, find, tokens, works, tenantId, server, clock } = await setUp(t);
+  server.failNext("revoke", { status: 503 });
+  await disconnect();
+  assert.equal((await connect(tenantId)).kind, "connected");
+  clock.advance(60_000);
+  assert.deepEqual(await sweep(), { ended: 0, pending: 0 });
+  assert.deepEqual([(await find(tenantId))?.state, works((await tokens(tenantId))?.accessToken)], ["active", true]);
+});
+
+test("what breaks off in the middle gives no token out, and is ended by the sweep", async (t) => {
+  const { ctx, disconnect, sweep, find, tokens, tenantId } = await setUp(t);
+  const cutOff = new UpstreamError("cut_off", "It ends here.", { service: "vault", retryable: true });
+  const broken: Vault = { ...ctx.vault, delete: () => Promise.reject(cutOff) };
+  await assert.rejects(disconnect({ ...ctx, vault: broken }), { code: "cut_off" });
+  assert.equal((await find(tenantId))?.state, "revoked");
+  assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
+  assert.equal(await tokens(tenantId), undefined);
+});
+
+test("a refresh that was cut off has newer tokens in the vault, and those are what ends the grant (F76)", async (t) => {
+  const { ctx, key, disconnect, find, tokens, tenantId, server } = await setUp(t, { rotates: true });
+  const connection = await find(tenantId);
+  const kept = await tokens(tenantId);
+  assert.ok(connection !== undefined && kept !== undefined);
+  const client = ctx.providers.find(MAIL)?.client;
+  const renewed = await client?.refresh(kept.refreshToken ?? "", NEVER);
+  assert.ok(renewed?.kind === "granted");
+  const { accessToken, refreshToken = "" } = renewed.reply;
+  await withLease(ctx, key, { patienceMs: 0 }, async ({ fence }) => {
+    const text = JSON.stringify({ ...kept, fence, accessToken, refreshToken });
+    await ctx.vault.set(`connection-${tenantId}-${MAIL}`, text);
+  });
+  await disconnect();
+  const [told] = server.requests.filter(({ path }) => path === "/revoke");
+  assert.equal(told?.parameters.get("token"), refreshToken);
+});
+
+test("two who disconnect at once: one does, and the other finds it done", async (t) => {
+  const { disconnect, server } = await setUp(t);
+  const results = await Promise.allSettled([disconnect(), disconnect()]);
+  const [refused] = results.filter((result) => result.status === "rejected");
+  assert.ok(refused?.reason instanceof ConflictError);
+  assert.equal(server.requests.filter(({ path }) => path === "/revoke").length, 1);
+});
+
+test("disconnecting and connecting anew at once works on a vault that keeps deleted names (F74)", async (t) => {
+  trustLoopback();
+  const identity = await startIdentityServer();
+  t.after(() => identity.close());
+  Object.assign(process.env, identity.env);
+  const keyVault = await startKeyVault(identity);
+  t.after(() => keyVault.close());
+  keyVault.settleAfter(2);
+  const vault = createAzureVault({ url: keyVault.url, credential: async () => new DefaultAzureCredential() });
+  const { connect, disconnect, find, tokens, works, tenantId } = await setUp(t, { vault });
+  for (let round = 0; round < 2; round++) {
+    assert.deepEqual(await disconnect(), { revocation: "revoked" });
+    assert.deepEqual(keyVault.deleted(), [`connection-${tenantId}-${MAIL}`]);
+    assert.equal((await connect(tenantId)).kind, "connected");
+    assert.deepEqual(keyVault.deleted(), []);
+    const connection = await find(tenantId);
+    const text = await vault.getVersion(`connection-${tenantId}-${MAIL}`, connection?.secretVersion ?? "");
+    assert.equal(JSON.parse(text ?? "{}").grantId, connection?.grantId);
+    assert.equal(works((await tokens(tenantId))?.accessToken), true);
+  }
+});

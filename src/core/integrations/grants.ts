@@ -1,0 +1,44 @@
+import { sql } from "kysely";
+import type { Account, Provider, TokenReply } from "../adapters/oauth/oauth-provider.ts";
+import type { Db } from "../platform/db.ts";
+import type { Connection } from "./connection.ts";
+import type { TokenSet } from "./token-set.ts";
+
+/** A grant that may be kept. */
+export type Granted = { reply: TokenReply; account: Account | undefined; scopes: readonly string[] };
+
+/** What tells grants at a provider apart: whose client, and by which account. */
+export type Grant = Pick<Connection, "tenantId" | "client" | "accountSubject">;
+
+/**
+ * Whether a living connection of anybody stands on that grant: revoking one token of it would end them all (F77). Where no account
+ * is known, connections of one tenant by one client are taken to share.
+ */
+export async function isGrantShared(db: Db, { tenantId, client, accountSubject }: Grant): Promise<boolean> {
+  const { rows } = await sql`
+    SELECT FROM connections WHERE client = ${client} AND state IN ('active', 'error')
+      AND account_subject IS NOT DISTINCT FROM ${accountSubject}::text
+      AND (account_subject IS NOT NULL OR tenant_id = ${tenantId})
+    LIMIT 1`.execute(db);
+  return rows.length > 0;
+}
+
+/** How a grant was ended: `shared`: it was not, for others stand on it; `impossible`: not from here. */
+export type Revocation =
+  | { kind: "revoked" | "shared" | "impossible" }
+  | { kind: "failed"; code: string; retryAfterMs: number | undefined };
+
+/** Tells the provider that a grant is over, unless a living connection stands on it. Nothing is recorded here. */
+export async function revokeGrant(
+  db: Db,
+  { definition, client }: Provider,
+  { grant, tokens }: { grant: Grant; tokens: Pick<TokenSet, "accessToken" | "refreshToken"> },
+  signal: AbortSignal,
+): Promise<Revocation> {
+  if (await isGrantShared(db, grant)) return { kind: "shared" };
+  if (client === undefined || definition.revokeUrl === undefined) return { kind: "impossible" };
+  const result = await client.revoke(tokens.refreshToken ?? tokens.accessToken, signal);
+  if (result.kind === "revoked") return { kind: "revoked" };
+  const retryAfterMs = result.kind === "unavailable" ? result.retryAfterMs : undefined;
+  return { kind: "failed", code: result.code, retryAfterMs };
+}

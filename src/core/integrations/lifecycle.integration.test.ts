@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { after, before, test, type TestContext } from "node:test";
+import { purgeTenant, requestPurge, restoreTenant } from "../orchestrator/orchestrator.ts";
+import { setUpOrchestrator } from "../orchestrator/test-setup.ts";
+import { findTenantById, getTenant } from "../tenants/tenants.ts";
+import { createTestDatabase } from "../testing/database.ts";
+import { CALENDAR, MAIL, openStage } from "./connect-test-setup.ts";
+import { createConnectLink } from "./connect-links.ts";
+import { endConnectionsOf } from "./disconnect.ts";
+
+const HOUR_MS = 3_600_000;
+const reason = "asked";
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+before(async () => {
+  database = await createTestDatabase();
+});
+after(() => database[Symbol.asyncDispose]());
+
+/** A tenant that runs, with two connections of one account. */
+async function setUp(t: TestContext) {
+  const bench = await setUpOrchestrator(t, database.db);
+  const { vault, clock } = bench;
+  const stage = await openStage(t, database.db, { vault, clock });
+  const id = await bench.newTenant({ billingExempt: true });
+  await bench.move(id, { to: "provisioning", reason });
+  await bench.settle(id);
+  for (const provider of [MAIL, CALENDAR]) await stage.connect(id, { provider });
+  const forget = async () => undefined;
+  return {
+    ...bench,
+    stage,
+    id,
+    connections: async () => [await stage.find(id), await stage.find(id, CALENDAR)],
+    secrets: () => vault.list(`connection-${id}-`),
+    async deprovision() {
+      await bench.move(id, { to: "deprovisioning", reason });
+      await bench.settle(id);
+      assert.equal((await getTenant(database.db, id)).status, "deleted");
+    },
+    purge: () => purgeTenant({ ...bench.ctx, endOutside: (one) => endConnectionsOf(stage.ctx, one), forget }, id),
+  };
+}
+
+test("a removed tenant keeps its connections as they are, and has them again when it is restored", async (t) => {
+  const { ctx, stage, id, settle, deprovision, connections, secrets } = await setUp(t);
+  const before = [await connections(), await stage.tokens(id)];
+  await deprovision();
+  assert.deepEqual(await secrets(), [`connection-${id}-${MAIL}`, `connection-${id}-${CALENDAR}`].sort());
+  await assert.rejects(createConnectLink(stage.ctx, { id }, MAIL, { validMs: HOUR_MS }), { code: "tenant_gone" });
+  await restoreTenant(ctx, id, { reason, unpaid: false });
+  await settle(id);
+  assert.equal((await getTenant(database.db, id)).status, "active");
+  assert.deepEqual([await connections(), await stage.tokens(id)], before);
+  assert.ok(stage.server.holderOf((await stage.tokens(id))?.accessToken ?? "") !== undefined);
+});
+
+test("a purge ends every grant and leaves no token, also of a connection that was never finished", async (t) => {
+  const { ctx, stage, id, deprovision, purge, secrets, vault } = await setUp(t);
+  const half = { ...stage.ctx, vault: { ...vault, getVersion: async () => undefined } };
+  const unfinished = await stage.newTenant();
+  await assert.rejects(stage.connect(unfinished, { ctx: half }), { code: "tokens_not_kept" });
+  assert.equal((await vault.list(`connection-${unfinished}-`)).length, 1);
+  await endConnectionsOf(stage.ctx, unfinished);
+  assert.deepEqual(await vault.list(`connection-${unfinished}-`), []);
+
+  await deprovision();
+  await requestPurge(ctx, id, reason);
+  await purge();
+  assert.equal(await findTenantById(database.db, id), undefined);
+  assert.deepEqual(await secrets(), []);
+  assert.ok(stage.server.grants.every(({ isAlive }) => !isAlive));
+  await purge();
+});
+
+test("a provider that is down holds a purge up for a day, not for ever", async (t) => {
+  const { ctx, stage, id, clock, deprovision, purge, secrets } = await setUp(t);
+  await deprovision();
+  await requestPurge(ctx, id, reason);
+  stage.server.failNext("revoke", { status: 503 }, 10);
+  await assert.rejects(purge(), { code: "revocation_pending" });
+  // One of the two was no longer alone with the grant, and is over already.
+  assert.equal((await secrets()).length, 1);
+  clock.advance(24 * HOUR_MS - 1);
+  await assert.rejects(purge(), { code: "revocation_pending" });
+  clock.advance(1);
+  await purge();
+  assert.equal(await findTenantById(database.db, id), undefined);
+  assert.deepEqual(await secrets(), []);
+});
+
+test("the grant of an account that another tenant has connected, too, outlives a purge (F77)", async (t) => {
+  const { ctx, stage, id, deprovision, purge, secrets } = await setUp(t);
+  const other = await stage.newTenant();
+  await stage.connect(other);
+  await deprovision();
+  await requestPurge(ctx, id, reason);
+  await purge();
+  assert.deepEqual(await secrets(), []);
+  assert.ok(stage.server.holderOf((await stage.tokens(other))?.accessToken ?? "") !== undefined);
+});
