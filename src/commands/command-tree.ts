@@ -118,6 +118,10 @@ export const COMMANDS: Group = {
           load: () => import("./integration/show.ts"),
         },
         refresh: { description: "renew the access of connections now", load: () => import("./integration/refresh.ts") },
+        disconnect: {
+          description: "end connections, and revoke what was granted",
+          load: () => import("./integration/disconnect.ts"),
+        },
       },
     },
     route: {

@@ -32,7 +32,7 @@ export function command(): Command {
           isNamed: choice.tenant !== undefined,
           signal: interrupt.signal,
         }).finally(interrupt.end);
-        const items = [...renewed, ...absentItems(choice)];
+        const items = [...renewed, ...absentItems(choice).map((item) => ({ ...item, ...NOTHING }))];
         const failure = onlyFailure(choice, items);
         if (failure !== undefined) throw failure;
         if (json) printJson({ items });
@@ -45,14 +45,18 @@ export function command(): Command {
 
 type Renewing = { isNamed: boolean; signal: AbortSignal };
 /** `kept`: it does not expire. */
-type Renewed = Outcome<"renewed" | "kept"> & { accessExpiresAt?: Date | null; retryAt?: Date };
+type Times = { accessExpiresAt: Date | null; retryAt: Date | null };
+type Renewed = Outcome<"renewed" | "kept"> & Times;
+type RenewedItem = Item<"renewed" | "kept"> & Times;
+
+const NOTHING: Times = { accessExpiresAt: null, retryAt: null };
 
 /** Interrupted, it begins with no more; what is under way comes to its end, so that no token is spent for nothing. */
 async function renewAll(
   ctx: IntegrationsContext,
   connections: readonly ConnectionView[],
   { isNamed, signal }: Renewing,
-): Promise<(Item<"renewed" | "kept"> & Renewed)[]> {
+): Promise<RenewedItem[]> {
   const slots = createSlots(AT_ONCE);
   const items = await Promise.all(
     connections.map((connection) =>
@@ -75,6 +79,7 @@ function refuse(connection: ConnectionView, isNamed: boolean): Renewed {
     result: isNamed ? "refused" : "left-out",
     code: connection.code ?? connection.state,
     reason: explain(connection),
+    ...NOTHING,
   };
 }
 
@@ -85,14 +90,26 @@ async function renew(ctx: IntegrationsContext, connection: ConnectionView): Prom
     const renewal = await renewConnection(ctx, { tenantId, provider }, asked);
     if (renewal.kind === "renewed" || renewal.kind === "present") {
       const { accessExpiresAt } = renewal.connection;
-      return { result: accessExpiresAt === null ? "kept" : "renewed", code: null, reason: null, accessExpiresAt };
+      return {
+        result: accessExpiresAt === null ? "kept" : "renewed",
+        code: null,
+        reason: null,
+        accessExpiresAt,
+        retryAt: null,
+      };
     }
     const [after = connection] = (await chooseConnections(ctx, tenantId, [provider], {})).connections;
     const reason = explain(after);
-    if (renewal.kind === "gone") return { result: "failed", code: renewal.reason ?? renewal.state, reason };
-    return { result: "failed", code: renewal.code, reason, retryAt: renewal.retryAt };
+    if (renewal.kind === "gone") return { result: "failed", code: renewal.reason ?? renewal.state, reason, ...NOTHING };
+    return {
+      result: "failed",
+      code: renewal.code,
+      reason,
+      accessExpiresAt: after.accessExpiresAt,
+      retryAt: renewal.retryAt,
+    };
   } catch (error) {
-    return outcomeOf(error);
+    return { ...outcomeOf(error), ...NOTHING };
   }
 }
 
@@ -100,7 +117,7 @@ function explain({ tenant, provider, state, reason, remedy }: ConnectionView): s
   return `${provider} of ${tenant}: ${reason ?? `it is ${state}`}${remedy === null ? "" : `; ${remedy}`}`;
 }
 
-function print(items: readonly (Item<string> & Pick<Renewed, "accessExpiresAt">)[]): void {
+function print(items: readonly RenewedItem[]): void {
   if (items.length === 0) return say("No connections match.");
   printTable(
     ["TENANT", "PROVIDER", "ACCOUNT", "RESULT", "ACCESS ENDS", "WHY"],
@@ -109,7 +126,7 @@ function print(items: readonly (Item<string> & Pick<Renewed, "accessExpiresAt">)
       provider,
       account ?? "–",
       result,
-      formatTime(accessExpiresAt ?? null),
+      formatTime(accessExpiresAt),
       reason ?? "–",
     ]),
   );

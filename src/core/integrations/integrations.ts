@@ -28,3 +28,4 @@ export { type Connected, finishConnect } from "./connect.ts";
 export type { ConnectRefusal, ConsentRefusal, StateRefusal } from "./connect-refusals.ts";
 export { disconnect, endConnectionsOf, sweepRevocations } from "./disconnect.ts";
 export { endFormerGrant } from "./former-grant.ts";
+export type { Ended } from "./end-grant.ts";
