@@ -21,9 +21,9 @@ vaultContract("file", async () => createFileVault({ folder: newFolder(), key: un
 test("nothing on disk shows a value, and only its owner may read the files", async () => {
   const folder = newFolder();
   await createFileVault({ folder, key: undefined }).set("a", "in the clear?");
-  const sealed = await readFile(path.join(folder, "secrets", "a"));
+  const sealed = await readFile(path.join(folder, "newest", "a"));
   assert.equal(sealed.includes("in the clear?"), false);
-  for (const file of ["key", "secrets/a"]) assert.equal((await stat(path.join(folder, file))).mode & 0o777, 0o600);
+  for (const file of ["key", "newest/a"]) assert.equal((await stat(path.join(folder, file))).mode & 0o777, 0o600);
 });
 
 test("a secret moved to another name can't be opened, nor any with another key", async () => {
@@ -33,7 +33,7 @@ test("a secret moved to another name can't be opened, nor any with another key",
   await vault.set("mine", "value");
   const other = createFileVault({ folder, key: randomBytes(32).toString("base64") });
   await assert.rejects(other.get("mine"), ConfigError);
-  await rename(path.join(folder, "secrets", "mine"), path.join(folder, "secrets", "yours"));
+  await rename(path.join(folder, "newest", "mine"), path.join(folder, "newest", "yours"));
   await assert.rejects(vault.get("yours"), ConfigError);
 });
 
@@ -43,7 +43,7 @@ test("processes that start at once share one key, and concurrent writers leave o
   await Promise.all(vaults.map((vault, index) => vault.set("shared", `value ${index}`)));
   const values = new Set(await Promise.all(vaults.map((vault) => vault.get("shared"))));
   assert.equal(values.size, 1);
-  assert.deepEqual(await readdir(path.join(folder, "secrets")), ["shared"]);
+  assert.deepEqual(await readdir(path.join(folder, "newest")), ["shared"]);
 });
 
 test("a key of the wrong length is refused with the way to make one", async () => {

@@ -44,16 +44,23 @@ async function repeatThrottled<Result>(
 ): Promise<Result> {
   const limit = { abortSignal: AbortSignal.timeout(patienceMs) };
   const deadline = performance.now() + patienceMs;
+  let throttled: unknown;
   for (let longestMs = FIRST_PAUSE_MS; ; longestMs = Math.min(2 * longestMs, LONGEST_PAUSE_MS)) {
     // Not all at once again.
     const pauseMs = longestMs * (0.5 + Math.random() / 2);
     try {
       return await work(limit);
     } catch (error) {
-      if (statusOf(error) !== 429 || performance.now() + pauseMs > deadline) throw error;
+      if (statusOf(error) !== 429) throw (isAborted(error) ? throttled : undefined) ?? error;
+      if (performance.now() + pauseMs > deadline) throw error;
+      throttled = error;
     }
     await delay(pauseMs);
   }
+}
+
+function isAborted(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
 }
 
 export function busy(why: string): UpstreamError {
@@ -100,7 +107,7 @@ function reasonOf(error: unknown): { code: string; why: string } {
   if (status === 429)
     return { code: "vault_throttled", why: "Key Vault is asked for more than it takes in 10 seconds" };
   if (status !== undefined) return { code: "vault_failed", why: `Key Vault answered with status ${status}` };
-  if (error instanceof Error && error.name === "AbortError")
+  if (isAborted(error))
     return { code: "vault_failed", why: "Key Vault did not answer in time, or asked to be left alone for longer" };
   return { code: "vault_failed", why: "Key Vault can't be reached, or there is no identity to ask with" };
 }
