@@ -197,6 +197,15 @@ export const COMMANDS: Group = {
         },
       },
     },
+    vault: {
+      description: "look after where secrets lie",
+      commands: {
+        "rotate-key": {
+          description: "seal all secrets with another key",
+          load: () => import("./vault/rotate-key.ts"),
+        },
+      },
+    },
     version: { description: "print the version and build", load: () => import("./version.ts") },
   },
 };

@@ -11,6 +11,7 @@ import type { RuntimeDriver } from "./adapters/runtime/runtime-driver.ts";
 import type { RuntimeSnapshots } from "./adapters/runtime/runtime-snapshots.ts";
 import { createAzureVault } from "./adapters/vault/azure-vault.ts";
 import { createFileVault } from "./adapters/vault/file-vault.ts";
+import type { RotateKey } from "./adapters/vault/key-rotation.ts";
 import type { Vault } from "./adapters/vault/vault.ts";
 import type { Actor } from "./platform/audit.ts";
 import type { Check } from "./platform/check.ts";
@@ -216,14 +217,26 @@ async function openVault({ config, secrets, db }: Store): Promise<Vault> {
 /** By stamp; what is no tenant's lies in the first. */
 export async function openVaults({ config, secrets }: Pick<Store, "config" | "secrets">): Promise<[StampId, Vault][]> {
   const first = "default" as StampId;
-  if (config.vault.kind === "file")
-    return [[first, createFileVault({ folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey })]];
+  if (config.vault.kind === "file") return [[first, createFileVault(fileVaultOf({ config, secrets }))]];
   const { url: own } = config.vault;
   const open = (url: string) => createAzureVault({ url, credential: openCredential });
   if (config.runtime.driver !== "azure") return [[first, open(own)]];
   const { azure } = config.runtime;
   const stamps = await readStamps(azure);
   return stamps.map(({ id, vaultUrl }) => [id, open(id === azure.stamp.id ? own : vaultUrl)]);
+}
+
+function fileVaultOf({ config, secrets }: Pick<Store, "config" | "secrets">) {
+  return { folder: path.join(config.dataDir, "vault"), key: secrets.vaultKey };
+}
+
+/** Undefined: the vault looks after its keys itself. */
+export function openKeyRotation({ config, secrets }: Pick<Store, "config" | "secrets">): RotateKey | undefined {
+  if (config.vault.kind === "azure") return undefined;
+  return async (options) => {
+    const { rotateFileKey } = await import("./adapters/vault/rotate-file-key.ts");
+    return rotateFileKey(fileVaultOf({ config, secrets }), options);
+  };
 }
 
 /** As whoever the environment says: a managed identity, a workload's, or the operator who is logged in. */

@@ -18,6 +18,7 @@ export {
   sweepRotations,
 } from "./rotate-keys.ts";
 export { CREDENTIAL_CACHE_MS, describePhase } from "./rotation.ts";
+export { rotateVaultKey } from "./vault-key.ts";
 export { describeTrouble, noteSecretRefused, noteSecretTaken } from "./secret-drift.ts";
 export { compareFleet, type CompareContext, type Compared, type Comparison } from "./compare.ts";
 export { type Drift, DRIFT_KINDS, type DriftKind, type Plan } from "./plan.ts";

@@ -1,29 +1,9 @@
 import { ConfigError } from "../../platform/errors.ts";
 import { createSlots } from "../../platform/slots.ts";
+import type { KeyRotation, RotationOptions } from "./key-rotation.ts";
 import { type FileVaultOptions, openFolder, readSealed, writeSealed } from "./file-vault.ts";
 
 const AT_ONCE = 8;
-
-export type KeyRotation = {
-  /** Where the key is: in the vault's folder, or in OPENCLAW_VAULT_KEY. */
-  source: "folder" | "environment";
-  /** A rotation that was begun before goes on. */
-  isResumed: boolean;
-  secrets: number;
-  versions: number;
-  /** Versions that were sealed again; in a dry run: that are not sealed with the newest key. */
-  resealed: number;
-  /** Names of secrets that no key opens. While there are any, the old keys are kept. */
-  unreadable: string[];
-  /** Keys that open what was sealed before, and are there still. */
-  oldKeys: number;
-};
-
-export type RotationOptions = {
-  dryRun: boolean;
-  signal: AbortSignal;
-  report: (progress: { done: number; of: number }) => void;
-};
 
 /**
  * Gives a file vault another key, while others go on reading and writing: a new key comes before the old ones, all versions are sealed
