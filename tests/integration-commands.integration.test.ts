@@ -42,7 +42,8 @@ test("a link is made for a while, and waiting for it ends when an account was co
   const connect = (...words: string[]) => stage.openclaw("integration", "connect", "alice", "gmail", ...words);
   const made = expectCode(await connect(), 0);
   assert.match(made.stdout, /^http:\/\/127\.0\.0\.1:\d+\/oauth\/gmail\/start\?link=[\w-]{43}\n$/);
-  assert.match(made.stderr, /once, until \S+Z/);
+  assert.match(made.stderr, /once, until \S+Z\. A newer link ends it\.$/m);
+  assert.doesNotMatch(made.stderr, /already|No daemon/);
   const { url, expiresAt, ...rest } = documentOf(expectCode(await connect("--valid-for", "2", "--json"), 0));
   assert.deepEqual(rest, { tenant: "alice", provider: "gmail" });
   const hours = (Date.parse(String(expiresAt)) - Date.now()) / 3_600_000;
@@ -65,6 +66,7 @@ test("a link is made for a while, and waiting for it ends when an account was co
   const { connection } = documentOf(expectCode(await waiting, 0));
   const { state, account, code } = connection as Fields;
   assert.deepEqual({ state, account, code }, { state: "active", account: "ann@example.com", code: null });
+  assert.match(expectCode(await connect(), 0).stderr, /connected to it already \(ann@example\.com\)/);
 });
 
 test("what a link can't be made for is said: who, what, by whose client, to where", async (t) => {
@@ -74,6 +76,8 @@ test("what a link can't be made for is said: who, what, by whose client, to wher
   expectCode(await connect("nobody", "gmail"), 4);
   assert.match(expectCode(await connect("alice", "gmial"), 4).stderr, /there are gmail, google-calendar, sautai/);
   assert.match(expectCode(await connect("alice", "sautai"), 3).stderr, /SAUTAI_CLIENT_ID/);
+  assert.match(expectCode(await connect("alice", "gmail"), 0).stderr, /No daemon is running that would open it/);
+  await stage.database.pool.query("DELETE FROM connect_links");
   for (const hours of ["0", "721", "soon"])
     assert.match(expectCode(await connect("alice", "gmail", "--valid-for", hours), 2).stderr, /from 1 to 720/);
   await stage.database.pool.query("UPDATE tenants SET status = 'deleted'");

@@ -36,9 +36,11 @@ export async function chooseConnections(
   providers: readonly string[],
   selectors: TenantSelectors,
 ): Promise<Choice> {
-  if (reference !== undefined && Object.keys(selectors).length > 0) {
+  const isMany = Object.keys(selectors).length > 0;
+  if ((reference !== undefined) === isMany) {
     const how = "Give either a tenant with its providers, or some of --status, --tier and --tag, or --all";
-    throw new UsageError("selection_unclear", `${how}, and then providers as --provider ${reference}.`);
+    const hint = reference === undefined ? "" : `, and then providers as --provider ${reference}`;
+    throw new UsageError("selection_unclear", `${how}${hint}.`);
   }
   const tenants = await selectTenants(ctx.db, reference === undefined ? [] : [reference], selectors);
   const all = await viewConnections(ctx, tenants);

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import type { Providers } from "../../core/adapters/oauth/oauth-provider.ts";
 import { openProviders, type Store } from "../../core/context.ts";
 import {
+  type Connection,
   type ConnectionView,
   connectUrl,
   createConnectLink,
@@ -10,6 +11,7 @@ import {
   viewConnections,
 } from "../../core/integrations/integrations.ts";
 import { type Config, oauthClientVariables } from "../../core/platform/config.ts";
+import { listDaemons } from "../../core/platform/daemons.ts";
 import { ConfigError, TimeoutError } from "../../core/platform/errors.ts";
 import type { ProviderId } from "../../core/platform/ids.ts";
 import { getTenant, type Tenant } from "../../core/tenants/tenants.ts";
@@ -50,7 +52,7 @@ export function command(): Command {
         if (json) say(url);
         else printLine(url);
         await drawQrCode(url);
-        say(`It connects ${provider} to ${tenant.slug}, once, until ${formatTime(expiresAt)}. A newer link ends it.`);
+        await sayMore(store, tenant, { provider, expiresAt, before });
         if (!wait) return;
         const connected = await waitUntilConnected(ctx, tenant, provider, {
           before: before?.grantId,
@@ -60,6 +62,21 @@ export function command(): Command {
         sayConnected(connected);
       }),
     );
+}
+
+/** What somebody should know before handing the link on. */
+async function sayMore(
+  { pool }: Store,
+  { slug }: Tenant,
+  { provider, expiresAt, before }: { provider: ProviderId; expiresAt: Date; before: Connection | undefined },
+): Promise<void> {
+  say(`It connects ${provider} to ${slug}, once, until ${formatTime(expiresAt)}. A newer link ends it.`);
+  if (before !== undefined && before.state !== "revoked")
+    say(
+      `${slug} is connected to it already (${before.accountEmail ?? "account unknown"}): the new one takes its place.`,
+    );
+  if (!(await listDaemons(pool)).some(({ roles }) => roles.includes("web")))
+    say("No daemon is running that would open it; start one with: openclaw daemon");
 }
 
 /** @throws NotFoundError for a provider that is not known, ConfigError for one that there is no client for. */

@@ -11,6 +11,7 @@ import { printJson, printTable, say } from "../output.ts";
 import { withStore } from "../session.ts";
 import { plainText } from "../tenant/options.ts";
 import { chooseConnections, withConnectionChoice } from "./choice.ts";
+import { printConnections } from "./view.ts";
 import { absentItems, type Item, itemOf, onlyFailure, type Outcome, outcomeOf, requireAll } from "./items.ts";
 
 export function command(): Command {
@@ -31,6 +32,7 @@ export function command(): Command {
         const choice = await chooseConnections(ctx, reference, [...names, ...provider], selectors);
         const ending = choice.connections.filter((connection) => !hasEnded(connection));
         const warning = warn(ending);
+        if (!dryRun && given === undefined && !json && ending.length > 1) printConnections(ending);
         if (!dryRun && ending.length > 0)
           await confirm({ warning, word: choice.tenant?.slug ?? String(ending.length), given, input });
         const items: EndedItem[] = [];

@@ -24,7 +24,7 @@ export function command(): Command {
         if (connections.length === 0)
           return say("No connections. Make one with: openclaw integration connect <tenant> <provider>");
         printConnections(connections);
-        if (connections.some(({ remedy }) => remedy !== null))
+        if (connections.some(({ state, remedy }) => state !== "revoked" && remedy !== null))
           say("What helps is said by: openclaw integration show <tenant> <provider>");
       }),
     );

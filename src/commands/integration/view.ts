@@ -17,19 +17,19 @@ export function printConnections(connections: readonly ConnectionView[]): void {
 }
 
 export function printConnection(connection: ConnectionView): void {
-  const { scopes, missingScopes: missing, attempts, trouble } = connection;
+  const { reason, remedy, missingScopes: missing, attempts, trouble } = connection;
   printFields([
     ["provider", connection.provider],
     ["tenant", `${connection.tenant} (${connection.tenantId})`],
     ["state", `${describeState(connection)} since ${formatTime(connection.stateChangedAt)}`],
-    ["because", connection.reason ?? "–"],
-    ["remedy", connection.remedy ?? "–"],
+    ...(reason === null ? [] : [["because", reason] as const]),
+    ...(remedy === null ? [] : [["remedy", remedy] as const]),
     ["account", connection.account ?? "the provider did not tell"],
-    ["scopes", scopes.join(" ") || "–"],
-    ["not granted", missing.join(" ") || "–"],
+    ["granted", connection.scopes.join(" ") || "–"],
+    ...(missing.length === 0 ? [] : [["not granted", missing.join(" ")] as const]),
     ["connected", formatTime(connection.connectedAt)],
     ["renewed", formatTime(connection.refreshedAt)],
-    ["access ends", connection.accessExpiresAt === null ? "–" : formatTime(connection.accessExpiresAt)],
+    ["access ends", formatTime(connection.accessExpiresAt)],
     ["next renewal", formatTime(connection.nextRefreshAt)],
     ["failures", attempts === 0 ? "none" : `${attempts} in a row, the last: ${trouble ?? "no reason recorded"}`],
   ]);

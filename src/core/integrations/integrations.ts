@@ -1,6 +1,6 @@
 export { type ConnectionNews, enqueueConnectionNews, findConnectionOfNews } from "./news.ts";
 export { missingScopes } from "./scopes.ts";
-export { CONNECTION_STATES, stateOf } from "./connection.ts";
+export { CONNECTION_STATES, type Connection, stateOf } from "./connection.ts";
 export {
   type ConnectionEvent,
   listEvents as listConnectionEvents,
