@@ -12,9 +12,9 @@ const STYLE = `
 * { box-sizing: border-box; }
 body { margin: 0; min-height: 100vh; background: var(--page); color: var(--ink); font: 1.0625rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 main { max-width: 32rem; margin: 0 auto; padding: 1.25rem 1rem 3rem; }
-section { background: var(--card); border: 1px solid var(--line); border-top: 4px solid var(--mark, var(--go)); border-radius: 12px; padding: 1.25rem; }
-.good { --mark: var(--good); }
-.bad { --mark: var(--bad); }
+section { --mark: var(--go); background: linear-gradient(var(--mark), var(--mark)) top / 100% 4px no-repeat var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1.25rem; }
+section.good { --mark: var(--good); }
+section.bad { --mark: var(--bad); }
 h1 { margin: 0 0 .75rem; font-size: 1.5rem; line-height: 1.25; }
 p, ul { margin: 0 0 1rem; }
 ul { padding-left: 1.25rem; }
@@ -26,6 +26,9 @@ button { display: block; width: 100%; min-height: 3rem; margin: 0 0 1rem; paddin
 button:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px; }
 @media (min-width: 40rem) { main { padding-top: 12vh; } section { padding: 2rem; } }
 `;
+
+/** In one piece: its policy names the hash of what stands between the tags. */
+const STYLE_TAG: Html = { html: `<style>${STYLE}</style>` };
 
 /**
  * Nothing is loaded and nothing runs. A form is followed by the provider's redirects, which Chromium holds against `form-action`, and
@@ -64,9 +67,7 @@ export function renderPage(page: { status: number; title: string; tone: PageTone
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta name="color-scheme" content="light dark" />
         <title>${title}</title>
-        <style>
-          ${{ html: STYLE }}
-        </style>
+        ${STYLE_TAG}
       </head>
       <body>
         <main>

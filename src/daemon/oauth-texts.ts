@@ -32,7 +32,7 @@ export function offerPage({ provider, tenantName, replaces }: Offer, token: stri
       any time.
     </p>`,
     html`<p class="soft">
-      Is ${tenantName} not you? Then close this page: whoever sent you the link would get the access.
+      If that is not your own assistant, close this page: whoever sent you the link would get the access.
     </p>`,
   ];
   return renderPage({ status: 200, title: `Connect ${provider.name}`, tone: "ask", body });

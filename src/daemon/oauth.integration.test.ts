@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { hash } from "node:crypto";
 import { after, before, beforeEach, test, type TestContext } from "node:test";
 import { CALENDAR, MAIL, providersOf } from "../core/integrations/connect-test-setup.ts";
 import { createPool, createDb } from "../core/platform/db.ts";
@@ -71,6 +72,8 @@ test("every page is plain: nothing is loaded, nothing runs, nobody may frame or 
   ];
   for (const { headers, html } of answers) {
     const policy = String(headers["content-security-policy"]);
+    const [, style] = /<style>(.*)<\/style>/s.exec(html) ?? [];
+    if (style !== undefined) assert.ok(policy.includes(`'sha256-${hash("sha256", style, "base64")}'`));
     for (const part of ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"])
       assert.ok(policy.includes(part));
     assert.deepEqual(
