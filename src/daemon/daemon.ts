@@ -14,17 +14,18 @@ import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/da
 import { createPool } from "../core/platform/db.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
 import type { Log } from "../core/platform/log.ts";
+import { readConnectionTotals, settleRefreshes } from "../core/integrations/integrations.ts";
 import { noteEnvironment } from "../core/orchestrator/orchestrator.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
-import { pause, repeat } from "../core/platform/pause.ts";
+import { endsWithin, pause, repeat } from "../core/platform/pause.ts";
 import { readStamps, registerStamps as putStamps } from "../core/platform/stamps.ts";
 import { readVersion } from "../core/platform/version.ts";
 import { type CallLog, createCallLog } from "../core/router/activity.ts";
 import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
 import { createConnectLinks } from "../core/router/connection-news.ts";
 import { lastActivity } from "./activity.ts";
-import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels } from "./gateways.ts";
+import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels, registerTokens } from "./gateways.ts";
 import { registerHealth } from "./health.ts";
 import { createServer, listen } from "./http.ts";
 import { type JobRunner, startJobs } from "./jobs.ts";
@@ -109,6 +110,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       readPacer: () => ctx.pacer.state(),
       readArmBudgets: armBudgetsReader(ctx),
       readSweeps: () => readSweeps(ctx.db),
+      readConnections: () => readConnectionTotals(ctx.db, ctx.clock.now()),
     }),
     migrationsFolder: path.join(packageRoot(), "migrations"),
     gatewayUrl: undefined,
@@ -162,6 +164,7 @@ async function openGateway(daemon: Daemon): Promise<string> {
   registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
   registerMetrics(app, metrics, { isLoopback: isLoopback(internalListen.host), token: metricsToken });
   parts.meter = await openMeter(ctx, openPool(daemon, METER_CONNECTIONS, METER_QUERY_MS), id);
+  await registerTokens(app, ctx, { auth, metrics });
   await registerModels(app, ctx, { auth, meter: parts.meter, observe: metrics.models.called });
   return listen(app, internalListen);
 }
@@ -311,6 +314,8 @@ async function reviveDatabase(ctx: Context): Promise<void> {
 async function stop({ id, ctx, parts }: Daemon): Promise<void> {
   await Promise.all([closeServer(parts.web), parts.jobs?.stop(), parts.router?.stop()]);
   await closeServer(parts.gateway);
+  // A refresh token that was just spent, and whose successor was not kept, would end its connection.
+  await endsWithin(DRAIN_MS, settleRefreshes(ctx));
   await parts.meter?.close();
   if (parts.isSignedOn)
     await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));

@@ -4,6 +4,7 @@ import { createMeter, type Meter, readPriceTable } from "../core/billing/billing
 import type { Context } from "../core/context.ts";
 import type { CallLog } from "../core/router/activity.ts";
 import { createDb } from "../core/platform/db.ts";
+import { createDaemonCount } from "../core/platform/daemons.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
 import { findCredentials, readModelsInUse } from "../core/orchestrator/orchestrator.ts";
 import {
@@ -18,6 +19,9 @@ import {
   registerModelGateway,
   type RuntimeAuth,
 } from "../core/router/router.ts";
+import { registerIntegrations } from "./integrations-gateway.ts";
+import type { Metrics } from "./metrics.ts";
+import { createTokenLimit } from "./token-limit.ts";
 
 /** Who may come in as which runtime. */
 export function openRuntimeAuth(ctx: Context): RuntimeAuth {
@@ -93,5 +97,18 @@ export async function registerModels(
         ...(openaiApiKey === undefined ? {} : { openai: { baseUrl: openaiBaseUrl, apiKey: openaiApiKey } }),
       },
     }),
+  );
+}
+
+/** Access tokens of connections for runtimes. */
+export async function registerTokens(
+  app: FastifyInstance,
+  ctx: Context,
+  { auth, metrics }: { auth: RuntimeAuth; metrics: Metrics },
+): Promise<void> {
+  const limit = createTokenLimit({ redis: ctx.redis, countDaemons: createDaemonCount(ctx.pool) });
+  const { noted, asked } = metrics.integrations;
+  await app.register(async (scope) =>
+    registerIntegrations(scope, { ctx: { ...ctx, observe: noted }, auth, limit, observe: asked }),
   );
 }

@@ -8,6 +8,7 @@ import { sql } from "kysely";
 import { createMemoryDriver } from "../core/adapters/runtime/memory.ts";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import { createContext } from "../core/context.ts";
+import { readConnectionTotals } from "../core/integrations/integrations.ts";
 import { readSweeps } from "../core/orchestrator/orchestrator.ts";
 import { loadConfig } from "../core/platform/config.ts";
 import { createPool } from "../core/platform/db.ts";
@@ -45,6 +46,7 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
     readPacer: () => ctx.pacer.state(),
     readArmBudgets: undefined,
     readSweeps: () => readSweeps(ctx.db),
+    readConnections: () => readConnectionTotals(ctx.db, new Date()),
   });
   let jobs: JobRunner | undefined;
   return {

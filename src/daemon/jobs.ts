@@ -13,7 +13,9 @@ import {
 import {
   endConnectionsOf,
   endFormerGrant,
+  pruneConnectionEvents,
   pruneConnectLinks,
+  sweepConnections,
   sweepRevocations,
 } from "../core/integrations/integrations.ts";
 import type { FleetSettings, OrchestratorContext } from "../core/orchestrator/orchestrator.ts";
@@ -92,6 +94,8 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
     "sweep.rotations": () => sweepRotations(ctx),
     "sweep.rollouts": () => sweepRollouts(ctx),
     "sweep.revocations": (_payload, signal) => sweepRevocations(ctx, signal),
+    "sweep.connections": (_payload, signal) =>
+      sweepConnections({ ...ctx, observe: metrics.integrations.noted }, signal),
     "sweep.retention": async (_payload, signal) => {
       await pruneInbox(ctx, signal);
       await pruneKnownIds(ctx, signal);
@@ -100,6 +104,7 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       await pruneRequests(ctx, signal);
       await pruneEvents(ctx, signal);
       await pruneConnectLinks(ctx, signal);
+      await pruneConnectionEvents(ctx, signal);
       await pruneSteps(ctx, signal);
       await forgetSilentDaemons(ctx.pool);
       await sweepPurges(ctx);
@@ -126,6 +131,7 @@ const SCHEDULE: Partial<Record<JobName, string>> = {
   "sweep.rotations": "* * * * *",
   "sweep.rollouts": "* * * * *",
   "sweep.revocations": "* * * * *",
+  "sweep.connections": "* * * * *",
   "sweep.retention": "*/10 * * * *",
 };
 

@@ -6,18 +6,20 @@ import type { SweepState } from "../core/orchestrator/orchestrator.ts";
 import { showArmBudgets } from "./arm-metrics.ts";
 import { createFleetMetrics } from "./fleet-metrics.ts";
 import { errorBody, isSameSecret } from "./http.ts";
+import { createIntegrationMetrics, type IntegrationSources } from "./integration-metrics.ts";
 import { createModelMetrics } from "./model-metrics.ts";
 import { showPacer } from "./pacer-metrics.ts";
 import { createRouterMetrics, type RouterSources } from "./router-metrics.ts";
 
 /** What this daemon counts. One registry a daemon, so that several can live in one process. */
 export function createMetrics(
-  sources: RouterSources & {
-    readPacer(): PacerState;
-    readSweeps(): Promise<SweepState>;
-    /** Undefined: no runtimes on Azure. */
-    readArmBudgets: (() => Promise<ArmBudgetState[]>) | undefined;
-  },
+  sources: RouterSources &
+    IntegrationSources & {
+      readPacer(): PacerState;
+      readSweeps(): Promise<SweepState>;
+      /** Undefined: no runtimes on Azure. */
+      readArmBudgets: (() => Promise<ArmBudgetState[]>) | undefined;
+    },
 ) {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -41,6 +43,7 @@ export function createMetrics(
     jobs,
     models: createModelMetrics(registry),
     fleet: createFleetMetrics(registry, () => sources.readSweeps()),
+    integrations: createIntegrationMetrics(registry, sources),
     router: createRouterMetrics(registry, sources),
   };
 }

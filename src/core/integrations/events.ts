@@ -10,9 +10,16 @@ const KEEP_SUCCESSES_MS = 2 * DAY_MS;
 const KEEP_FAILURES_MS = 30 * DAY_MS;
 
 /** `recovered`: what another had got and was cut off from promoting. `overtaken`: another had gone on meanwhile. */
-const SUCCESSES = ["done", "recovered", "overtaken"] as const;
+const SUCCESSES = ["done", "recovered"] as const;
 /** `dead`, `client` and `unavailable` as in `Refusal`. */
-export type EventOutcome = (typeof SUCCESSES)[number] | "denied" | "dead" | "client" | "unavailable" | "failed";
+export type EventOutcome =
+  | (typeof SUCCESSES)[number]
+  | "overtaken"
+  | "denied"
+  | "dead"
+  | "client"
+  | "unavailable"
+  | "failed";
 
 export type ConnectionEvent = Omit<Insertable<ConnectionEvents>, "outcome"> & { outcome: EventOutcome };
 export type AskedBy = ConnectionEvent["askedBy"];

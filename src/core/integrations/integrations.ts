@@ -29,3 +29,6 @@ export type { ConnectRefusal, ConsentRefusal, StateRefusal } from "./connect-ref
 export { disconnect, endConnectionsOf, sweepRevocations } from "./disconnect.ts";
 export { endFormerGrant } from "./former-grant.ts";
 export type { Ended } from "./end-grant.ts";
+export { sweepConnections, type SweepCounts } from "./sweep.ts";
+export { describeAction, handOutToken, listForRuntime } from "./tokens.ts";
+export { type ConnectionTotals, readConnectionTotals } from "./totals.ts";

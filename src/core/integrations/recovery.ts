@@ -1,9 +1,9 @@
 import type { Updateable } from "kysely";
-import { isForeignKeyViolation } from "../platform/db.ts";
+import { type Db, isForeignKeyViolation } from "../platform/db.ts";
 import type { Connections } from "../platform/schema.ts";
 import { planRefresh } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
-import { type AskedBy, recordEvent } from "./events.ts";
+import { type AskedBy, type ConnectionEvent, recordEvent } from "./events.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { forgetTokens, readNewestTokens } from "./kept-tokens.ts";
 import { type Held, withLease } from "./lease.ts";
@@ -14,6 +14,9 @@ const PATIENCE_MS = 30_000;
 
 /** A connection with the tokens that count. */
 export type WithTokens = { connection: Connection; tokens: TokenSet };
+
+/** What a try that came to an end leaves behind of failures before it. */
+export const NO_TROUBLE = { attempts: 0, trouble: null, waitUntil: null };
 
 /** What a connection becomes with new tokens, after whatever it was before. */
 export function tokensPromoted(
@@ -34,35 +37,55 @@ export function tokensPromoted(
     // What can't be renewed is looked at when it ends.
     refreshAt: isRenewable ? planRefresh(now, accessExpiresAt) : accessExpiresAt,
     triedAt: now,
-    attempts: 0,
-    trouble: null,
-    waitUntil: null,
+    ...NO_TROUBLE,
   } satisfies Updateable<Connections>;
 }
+
+/** Changes a connection, and records why. @returns false, having done neither, when this one was overtaken. */
+export async function promoteNoted(
+  { observe }: Pick<IntegrationsContext, "observe">,
+  held: Held,
+  change: Parameters<Held["promote"]>[0],
+  event: ConnectionEvent,
+  also?: (tx: Db) => Promise<void>,
+): Promise<boolean> {
+  const isDone = await held.promote(change, async (tx) => {
+    await recordEvent(tx, event);
+    await also?.(tx);
+  });
+  if (isDone) observe?.(event);
+  return isDone;
+}
+
+/** The tokens that count, and whether they did not count before. */
+export type Found = WithTokens & { isRecovered: boolean };
 
 /**
  * Promotes what an earlier holder of the lease had written and was cut off from promoting, or wrote after it was overtaken: newer tokens
  * of the same grant. Without this, a refresh token would be spent whose successor lies in the vault (F76).
- * @returns undefined when there is nothing of the kind, `overtaken` when somebody else has the lease by now.
+ * @returns undefined when what was written last is neither that nor what counts already, `overtaken` when somebody else has the lease by
+ * now.
  */
 export async function recoverTokens(
   ctx: IntegrationsContext,
   held: Held,
   connection: Connection,
   askedBy: AskedBy,
-): Promise<WithTokens | "overtaken" | undefined> {
+): Promise<Found | "overtaken" | undefined> {
   const begun = performance.now();
   const newest = await readNewestTokens(ctx.vault, held.key);
-  if (newest === undefined || newest.version === connection.secretVersion) return undefined;
+  if (newest === undefined) return undefined;
   const { tokens, version } = newest;
+  if (version === connection.secretVersion) return { connection, tokens, isRecovered: false };
   const isLater = connection.secretFence < tokens.fence && tokens.fence <= held.fence;
   if (tokens.grantId !== connection.grantId || !isLater) return undefined;
   const now = ctx.clock.now();
   const change = tokensPromoted(connection, { tokens, version, now });
-  const event = { ...held.key, at: now, kind: "refresh", askedBy, outcome: "recovered" } as const;
   const durationMs = Math.round(performance.now() - begun);
-  const isDone = await held.promote(change, (tx) => recordEvent(tx, { ...event, durationMs }));
-  return isDone ? { connection: { ...connection, ...change }, tokens } : "overtaken";
+  const event = { ...held.key, at: now, kind: "refresh", askedBy, outcome: "recovered", durationMs } as const;
+  return (await promoteNoted(ctx, held, change, event))
+    ? { connection: { ...connection, ...change }, tokens, isRecovered: true }
+    : "overtaken";
 }
 
 /**

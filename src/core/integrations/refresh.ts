@@ -61,7 +61,8 @@ async function renew(ctx: IntegrationsContext, key: ConnectionKey, ask: Ask): Pr
     const renewal = await tryLease(ctx, key, (held) => renewHeld(ctx, held, turn));
     if (renewal !== undefined && renewal.kind !== "overtaken") return renewal;
     if (renewal !== undefined) await settle(ctx, key, ask);
-    if (performance.now() >= deadline) return busy(ctx, verdict.standing.connection);
+    // Whoever sweeps has others to look after; who has the lease is at this one, or the next sweep is.
+    if (ask.askedBy === "sweep" || performance.now() >= deadline) return busy(ctx, verdict.standing.connection);
     await pause(pauseMs, never);
     standing = await store.findStanding(ctx.db, key);
   }
@@ -94,12 +95,12 @@ async function renewHeld(ctx: IntegrationsContext, held: Held, { ask, ...turn }:
   if (client === undefined) return refuse(ctx, "client_missing", connection);
   const refresh: Refresh = { ...ctx, held, ask, client, begun: performance.now() };
   try {
-    const recovered = await recoverTokens(ctx, held, connection, ask.askedBy);
-    if (recovered === "overtaken") return { kind: "overtaken" };
-    if (recovered !== undefined && isStillWanted(recovered.connection).kind !== "renew") {
-      return { kind: "renewed", ...recovered };
+    const found = await recoverTokens(ctx, held, connection, ask.askedBy);
+    if (found === "overtaken") return { kind: "overtaken" };
+    if (found?.isRecovered === true && isStillWanted(found.connection).kind !== "renew") {
+      return { kind: "renewed", connection: found.connection, tokens: found.tokens };
     }
-    return await spendIfAllowed(refresh, standing, recovered ?? { connection, tokens: undefined });
+    return await spendIfAllowed(refresh, standing, found ?? { connection, tokens: undefined });
   } catch (error) {
     // A vault that does not answer is one more trouble that passes.
     if (!(error instanceof OpenClawError)) throw error;

@@ -3,12 +3,12 @@ import { addMs } from "../platform/clock.ts";
 import { mayBeTriedAt, planRetry, planWait } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import type { Ask, Gone } from "./decision.ts";
-import { type EventOutcome, recordEvent } from "./events.ts";
+import type { ConnectionEvent } from "./events.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { keepTokens, readTokens } from "./kept-tokens.ts";
 import type { Held } from "./lease.ts";
 import { enqueueConnectionNews } from "./news.ts";
-import { recoverTokens, tokensPromoted, type WithTokens } from "./recovery.ts";
+import { NO_TROUBLE, promoteNoted, recoverTokens, tokensPromoted, type WithTokens } from "./recovery.ts";
 import * as store from "./store.ts";
 import type { TokenSet } from "./token-set.ts";
 
@@ -68,37 +68,33 @@ async function keep(
     ...tokensPromoted(connection, { tokens, version, now: clock.now() }),
     ...(scopes === undefined ? {} : { scopes: [...scopes] }),
   };
-  if (!(await held.promote(change, (tx) => note({ ...refresh, db: tx }, "done")))) return { kind: "overtaken" };
+  if (!(await promoteNoted(refresh, held, change, eventOf(refresh, "done")))) return { kind: "overtaken" };
   return { kind: "renewed", connection: { ...connection, ...change }, tokens };
 }
 
 /** A grant that is called dead: if somebody has spent the token in between, and kept what came of it, it lives. */
 async function bury(refresh: Refresh, connection: Connection, code: string): Promise<Spent> {
   const { held, ask } = refresh;
-  const recovered = await recoverTokens(refresh, held, connection, ask.askedBy);
-  if (recovered === undefined) return end(refresh, connection, code === "invalid_grant" ? "grant_dead" : code, code);
-  return recovered === "overtaken" ? { kind: "overtaken" } : { kind: "renewed", ...recovered };
+  const found = await recoverTokens(refresh, held, connection, ask.askedBy);
+  if (found === "overtaken") return { kind: "overtaken" };
+  if (found?.isRecovered === true) return { kind: "renewed", connection: found.connection, tokens: found.tokens };
+  return end(refresh, connection, code === "invalid_grant" ? "grant_dead" : code, code);
 }
 
 /** Nothing but a new consent helps. */
 async function end(refresh: Refresh, { grantId }: Connection, reason: string, code?: string) {
   const { held, clock } = refresh;
   const now = clock.now();
-  const isEnded = await held.promote(
-    {
-      state: "expired",
-      reason,
-      stateChangedAt: now,
-      refreshAt: null,
-      triedAt: now,
-      attempts: 0,
-      trouble: null,
-      waitUntil: null,
-    },
-    async (tx) => {
-      await note({ ...refresh, db: tx }, "dead", { code: code ?? reason });
-      await enqueueConnectionNews(tx, { ...held.key, grantId, news: "expired" });
-    },
+  const change = {
+    state: "expired",
+    reason,
+    stateChangedAt: now,
+    refreshAt: null,
+    triedAt: now,
+    ...NO_TROUBLE,
+  } as const;
+  const isEnded = await promoteNoted(refresh, held, change, eventOf(refresh, "dead", { code: code ?? reason }), (tx) =>
+    enqueueConnectionNews(tx, { ...held.key, grantId, news: "expired" }),
   );
   return isEnded ? ({ kind: "gone", state: "expired", reason } as const) : ({ kind: "overtaken" } as const);
 }
@@ -139,20 +135,18 @@ export async function fail(
     refreshAt,
     ...(isBlamed ? { state: "error" as const, reason: "client_refused", stateChangedAt: now } : {}),
   };
-  const isNoted = await held.promote(change, (tx) =>
-    note({ ...refresh, db: tx }, outcome, { code, retryAt: refreshAt }),
-  );
+  const event = eventOf(refresh, outcome, { code, retryAt: refreshAt });
+  const isNoted = await promoteNoted(refresh, held, change, event);
   if (!isNoted) return { kind: "overtaken" };
   const retryAt = mayBeTriedAt(now, waitUntil);
   return { kind: "unavailable", code, retryAt, connection: { ...connection, ...change } };
 }
 
-async function note(
-  { db, held, ask, clock, begun }: Refresh,
-  outcome: EventOutcome,
+function eventOf(
+  { held, ask, clock, begun }: Refresh,
+  outcome: ConnectionEvent["outcome"],
   more: { code?: string; retryAt?: Date } = {},
-): Promise<void> {
+): ConnectionEvent {
   const durationMs = Math.round(performance.now() - begun);
-  const event = { ...held.key, at: clock.now(), kind: "refresh", askedBy: ask.askedBy } as const;
-  await recordEvent(db, { ...event, outcome, durationMs, ...more });
+  return { ...held.key, at: clock.now(), kind: "refresh", askedBy: ask.askedBy, outcome, durationMs, ...more };
 }

@@ -15,6 +15,7 @@ import type { Db } from "../platform/db.ts";
 import type { ProviderId } from "../platform/ids.ts";
 import { createLog } from "../platform/log.ts";
 import { createTenant } from "../tenants/tenants.ts";
+import { createRecording } from "../testing/fakes/loopback.ts";
 import { LOOPBACK_CLIENT, type OAuthProviderOptions, startOAuthProvider } from "../testing/fakes/oauth/oauth-server.ts";
 import { planRefresh } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
@@ -32,7 +33,7 @@ const SCOPES = ["openid", "email", "mail.modify"];
 
 export type Stage = Awaited<ReturnType<typeof openStage>>;
 
-/** A provider on loopback, a vault and connections to the one that lie in the other, all by one clock that stands still. */
+/** A provider on loopback, a vault and connections to the one whose tokens lie in the other, all by one clock that stands still. */
 export async function openStage(
   t: TestContext,
   db: Db,
@@ -43,8 +44,8 @@ export async function openStage(
   const clock = fixedClock(new Date("2026-11-20T10:00:00Z"));
   const provider = await startOAuthProvider({ clock, rotates: true, ...options });
   t.after(() => provider.close());
-  const lines: string[] = [];
-  const log = createLog("debug", { write: (line) => void lines.push(line) });
+  const { entries: lines, ...logged } = createRecording<string>();
+  const log = createLog("debug", { write: (line) => logged.add(line) });
   const { random = () => 1 } = options;
 
   /** One process: what it shares among its own askers, it does not share with another's. */
@@ -65,12 +66,12 @@ export async function openStage(
   }
 
   /** Connects as another consent does, without asking for the lease. */
-  async function reconnect(key: ConnectionKey, change: Partial<Connection> = {}): Promise<void> {
+  async function reconnect(key: ConnectionKey, change: Partial<Connection> = {}, fence = 0): Promise<void> {
     const now = clock.now();
     const { accessToken, refreshToken } = provider.grant({ scopes: SCOPES });
     const accessExpiresAt = addMs(now, (options.accessTokenSeconds ?? 3_600) * 1_000);
     const grantId = randomUUID();
-    const tokens = { fence: 0, grantId, accessToken, accessExpiresAt: accessExpiresAt.toISOString() };
+    const tokens = { fence, grantId, accessToken, accessExpiresAt: accessExpiresAt.toISOString() };
     const kept = change.hasRefreshToken === false ? null : (refreshToken ?? null);
     const text = writeTokenSet({ ...tokens, refreshToken: kept });
     const row = {
@@ -114,6 +115,7 @@ export async function openStage(
       const text = await ctx.vault.getVersion(connectionSecretName(key.tenantId, key.provider), secretVersion);
       return text === undefined ? undefined : readTokenSet(text);
     },
+    sawLine: (text: string) => logged.waitFor((line) => line.includes(text)),
     /** How often the provider was asked to refresh. */
     refreshes: () => provider.requests.filter(({ path }) => path === "/token").length,
     /** As if whoever has the lease had been silent for its time. */
@@ -136,11 +138,15 @@ export async function openStage(
   };
 }
 
-/** `loopback`, and as many others as are named, all at one server. */
-export function providersOf(server: { url: string }, ids: readonly ProviderId[] = [LOOPBACK]): Providers {
+/** All at one server. */
+export function providersOf(
+  server: { url: string },
+  ids: readonly ProviderId[] = [LOOPBACK],
+  timeoutMs = 5_000,
+): Providers {
   const providers = ids.map((id) => {
     const definition: ProviderDefinition = definitionOf(server, { id });
-    return { definition, client: createOAuthClient(definition, LOOPBACK_CLIENT, { timeoutMs: 5_000 }) };
+    return { definition, client: createOAuthClient(definition, LOOPBACK_CLIENT, { timeoutMs }) };
   });
   return { list: () => providers, find: (id) => providers.find(({ definition }) => definition.id === id) };
 }

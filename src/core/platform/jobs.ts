@@ -42,6 +42,8 @@ export type JobPayloads = {
   "sweep.rollouts": Record<string, never>;
   /** Tell providers of grants that are over, as far as they could not be told yet. */
   "sweep.revocations": Record<string, never>;
+  /** Renew the tokens of connections that are due. */
+  "sweep.connections": Record<string, never>;
   /** Forget what is past its keeping time. */
   "sweep.retention": Record<string, never>;
 };

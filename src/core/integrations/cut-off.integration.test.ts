@@ -1,0 +1,247 @@
+import assert from "node:assert/strict";
+import { after, before, test, type TestContext } from "node:test";
+import type { OAuthClient, Providers } from "../adapters/oauth/oauth-provider.ts";
+import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
+import { UpstreamError } from "../platform/errors.ts";
+import { createTestDatabase } from "../testing/database.ts";
+import { ensureToken } from "./ensure-token.ts";
+import type { IntegrationsContext } from "./integrations-context.ts";
+import { withLease } from "./lease.ts";
+import type { ConnectionKey } from "./store.ts";
+import { HOUR_MS, NEVER, openStage, type Stage, tokenOf } from "./test-setup.ts";
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+before(async () => {
+  database = await createTestDatabase();
+});
+after(() => database[Symbol.asyncDispose]());
+
+type Moment = "before" | "after";
+/** What a refresher does outside of the database, in this order. */
+const CALLS = ["read", "spend", "write", "verify"] as const;
+type Call = (typeof CALLS)[number];
+const MOMENTS = CALLS.flatMap((call) => (["before", "after"] as const).map((moment) => ({ call, moment })));
+/** Long enough for a token that was spent twice, as most providers leave. */
+const LEEWAY = { leewayMs: 60_000 };
+
+const ask = (ctx: IntegrationsContext, key: ConnectionKey) =>
+  ensureToken(ctx, key, { askedBy: "runtime", minRemainingMs: 120_000, signal: NEVER });
+
+/** A process in which `through` stands around each of the calls. */
+function workerThrough(
+  stage: Stage,
+  through: <Result>(call: Call, work: () => Promise<Result>) => Promise<Result>,
+): IntegrationsContext {
+  const ctx = stage.worker((vault) => ({
+    ...vault,
+    getNewest: (...args) => through("read", () => vault.getNewest(...args)),
+    set: (...args) => through("write", () => vault.set(...args)),
+    getVersion: (...args) => through("verify", () => vault.getVersion(...args)),
+  }));
+  return {
+    ...ctx,
+    providers: withClients(ctx.providers, (client) => ({
+      ...client,
+      refresh: (...args) => through("spend", () => client.refresh(...args)),
+    })),
+  };
+}
+
+function withClients(providers: Providers, wrap: (client: OAuthClient) => OAuthClient): Providers {
+  return {
+    ...providers,
+    find(id) {
+      const found = providers.find(id);
+      return found?.client && { ...found, client: wrap(found.client) };
+    },
+  };
+}
+
+/** A process that stops at a moment, until it is woken. */
+function stallingWorker(stage: Stage, at: { call: Call; moment: Moment }) {
+  const reached = Promise.withResolvers<void>();
+  const woken = Promise.withResolvers<void>();
+  const stall = async (call: Call, moment: Moment) => {
+    if (call !== at.call || moment !== at.moment) return;
+    reached.resolve();
+    await woken.promise;
+  };
+  const ctx = workerThrough(stage, async (call, work) => {
+    await stall(call, "before");
+    const result = await work();
+    await stall(call, "after");
+    return result;
+  });
+  return { ctx, reached: reached.promise, wake: woken.resolve };
+}
+
+/** An expired connection, with a refresher that stopped at a moment and whose lease has run out. */
+async function stalledAt(t: TestContext, at: { call: Call; moment: Moment }, options = {}) {
+  const stage = await openStage(t, database.db, options);
+  const key = await stage.connect();
+  stage.clock.advance(HOUR_MS);
+  const stalled = stallingWorker(stage, at);
+  const late = ask(stalled.ctx, key);
+  late.catch(() => undefined);
+  await stalled.reached;
+  await stage.runOut(key);
+  return { stage, key, late, wake: stalled.wake };
+}
+
+async function isConsistent(stage: Stage, key: ConnectionKey): Promise<void> {
+  const { state, accessExpiresAt, secretFence, grantId } = await stage.connection(key);
+  const stored = await stage.stored(key);
+  assert.ok(stored !== undefined);
+  assert.deepEqual([stored.fence, stored.grantId], [secretFence, grantId]);
+  assert.equal(stored.accessExpiresAt, accessExpiresAt?.toISOString());
+  assert.equal(state, "active");
+  assert.ok(stage.provider.holderOf(stored.accessToken) !== undefined);
+}
+
+for (const at of MOMENTS) {
+  const { call, moment } = at;
+  test(`a refresher killed ${moment} it could ${call}: the next one goes on, with at most one more refresh (F76)`, async (t) => {
+    const { stage, key, late, wake } = await stalledAt(t, at, LEEWAY);
+    const token = tokenOf(await ask(stage.worker(), key));
+    assert.ok(stage.provider.holderOf(token) !== undefined);
+    await isConsistent(stage, key);
+    const isLost = (call === "spend" && moment === "after") || (call === "write" && moment === "before");
+    assert.equal(stage.refreshes(), isLost ? 2 : 1);
+    stage.clock.advance(HOUR_MS);
+    tokenOf(await ask(stage.worker(), key));
+    await isConsistent(stage, key);
+    wake();
+    await late;
+  });
+
+  test(`a refresher that wakes up too late, ${moment} it could ${call}, changes nothing, and gets the token that counts (F76)`, async (t) => {
+    const { stage, key, late, wake } = await stalledAt(t, at, LEEWAY);
+    const token = tokenOf(await ask(stage.worker(), key));
+    const before = await stage.connection(key);
+    wake();
+    assert.equal(tokenOf(await late), token);
+    assert.deepEqual(await stage.connection(key), before);
+    stage.clock.advance(HOUR_MS);
+    tokenOf(await ask(stage.worker(), key));
+    await isConsistent(stage, key);
+  });
+
+  test(`a refresher that wakes up after a disconnect, ${moment} it could ${call}, brings nothing back and leaves nothing`, async (t) => {
+    const { stage, key, late, wake } = await stalledAt(t, at);
+    await disconnect(stage, key, { isTold: true });
+    const before = await stage.connection(key);
+    wake();
+    assert.deepEqual(await late, { kind: "gone", state: "revoked", reason: "disconnected" });
+    assert.deepEqual(await stage.connection(key), before);
+    assert.deepEqual(await stage.ctx.vault.list(connectionSecretName(key.tenantId, key.provider)), []);
+  });
+
+  test(`a refresher that wakes up after another consent, ${moment} it could ${call}, leaves it alone`, async (t) => {
+    const { stage, key, late, wake } = await stalledAt(t, at);
+    await disconnect(stage, key, { isTold: true });
+    await withLease(stage.ctx, key, { patienceMs: 0 }, async ({ fence }) =>
+      stage.reconnect(key, { secretFence: fence }, fence),
+    );
+    const before = await stage.connection(key);
+    const stored = await stage.stored(key);
+    wake();
+    assert.equal(tokenOf(await late), stored?.accessToken);
+    assert.deepEqual(await stage.connection(key), before);
+    stage.clock.advance(HOUR_MS);
+    tokenOf(await ask(stage.worker(), key));
+    await isConsistent(stage, key);
+  });
+
+  test(`with one failure ${moment} it could ${call}, nothing is lost`, async (t) => {
+    const stage = await openStage(t, database.db);
+    const key = await stage.connect();
+    stage.clock.advance(HOUR_MS);
+    let failures = 0;
+    const fail = (now: Moment, what: Call) => {
+      if (what !== call || now !== moment || call === "spend" || failures++ > 0) return;
+      throw new UpstreamError("vault_failed", "The vault does not answer.", { service: "vault", retryable: true });
+    };
+    const ctx = workerThrough(stage, async (what, work) => {
+      fail("before", what);
+      const result = await work();
+      fail("after", what);
+      return result;
+    });
+    const answer = await ask(ctx, key);
+    if (call === "read") assert.ok(answer.kind === "unavailable" && answer.code === "vault_failed");
+    else tokenOf(answer);
+    stage.clock.advance(15_000);
+    tokenOf(await ask(ctx, key));
+    assert.equal(stage.provider.grants[0]?.reuses, 0);
+    await isConsistent(stage, key);
+  });
+}
+
+async function disconnect(stage: Stage, key: ConnectionKey, { isTold }: { isTold: boolean }): Promise<void> {
+  await withLease(stage.ctx, key, { patienceMs: 0 }, async (held) => {
+    const revokeAt = isTold ? null : stage.clock.now();
+    await held.promote({ state: "revoked", reason: "disconnected", refreshAt: null, revokeAt });
+    if (isTold) await stage.ctx.vault.delete(connectionSecretName(key.tenantId, key.provider));
+  });
+}
+
+test("what is written after a disconnect is kept while the provider is still to be told of it", async (t) => {
+  const { stage, key, late, wake } = await stalledAt(t, { call: "write", moment: "before" });
+  await disconnect(stage, key, { isTold: false });
+  wake();
+  assert.equal((await late).kind, "gone");
+  assert.equal((await stage.ctx.vault.list(connectionSecretName(key.tenantId, key.provider))).length, 1);
+});
+
+test("what is written after a tenant was purged is deleted", async (t) => {
+  const { stage, key, late, wake } = await stalledAt(t, { call: "write", moment: "before" });
+  await database.db.deleteFrom("tenants").where("id", "=", key.tenantId).execute();
+  wake();
+  assert.deepEqual(await late, { kind: "gone", state: "absent", reason: null });
+  assert.deepEqual(await stage.ctx.vault.list(connectionSecretName(key.tenantId, key.provider)), []);
+});
+
+/** As a provider that spends a token without having it end the grant when it comes again. */
+const SPENT = { status: 400, headers: { "content-type": "application/json" }, body: '{"error":"invalid_grant"}' };
+
+test("a grant that was taken for dead lives on when the one who had spent its token wakes up (F76)", async (t) => {
+  const { stage, key, late, wake } = await stalledAt(t, { call: "spend", moment: "after" });
+  stage.provider.failNext("token", SPENT);
+  assert.equal((await ask(stage.worker(), key)).kind, "gone");
+  wake();
+  tokenOf(await late);
+  await isConsistent(stage, key);
+  assert.deepEqual(await stage.outcomes(key), ["dead", "recovered"]);
+});
+
+test("a grant that is called dead is looked at again: what another wrote meanwhile counts (F76)", async (t) => {
+  const { stage, key, late, wake } = await stalledAt(t, { call: "spend", moment: "after" });
+  stage.provider.failNext("token", SPENT);
+  const hold = stage.provider.hold("token", "before");
+  const next = ask(stage.worker(), key);
+  await hold.reached;
+  wake();
+  // It has written, was overtaken and waits for the lease now.
+  await stage.sawLine("somebody else went on");
+  hold.release();
+  assert.equal(tokenOf(await next), tokenOf(await late));
+  await isConsistent(stage, key);
+  assert.equal(await stage.news(key), 0);
+});
+
+test("a new refresh token is not given up because the vault is away for a moment", async (t) => {
+  const stage = await openStage(t, database.db);
+  const key = await stage.connect();
+  stage.clock.advance(HOUR_MS);
+  let failures = 2;
+  const isAway: (vault: Vault) => Vault = (vault) => ({
+    ...vault,
+    async set(...args) {
+      if (failures-- > 0) throw new UpstreamError("vault_failed", "away", { service: "vault", retryable: true });
+      return vault.set(...args);
+    },
+  });
+  tokenOf(await ask(stage.worker(isAway), key));
+  assert.equal(stage.refreshes(), 1);
+  await isConsistent(stage, key);
+});
