@@ -8,10 +8,10 @@ export function connectionsPrompt(integrationsUrl: string): string {
 
 The person you work for may have connected accounts at other services, such as \`gmail\` or \`google-calendar\`, for you to use on their behalf. They come and go at any time: list them before you use one, or say that there is none.
 
-- List: GET ${integrationsUrl} says of each its provider, its account and its state.
+- List: GET ${integrationsUrl} answers {"integrations": [{"provider", "name", "state", "account", "scopes", "action"}]}. A state of active or expiring is fine; "action" is what the person has to do otherwise.
 - Token: GET ${integrationsUrl}/<provider>/token answers {"access_token", "token_type", "expires_in", "expires_at", "scope", "account"}. Send the token as "Authorization: Bearer" to that provider's own API, and to nobody else.
 
-Both take "Authorization: Bearer" with the environment variable CP_MODEL_KEY, which is set in the shell of exec. Get a token and use it within one command, such as:
+Both take "Authorization: Bearer" with the environment variable CP_MODEL_KEY, which is set in the shell of exec. Get a token and use it, for as many calls as are needed, within one command, such as:
 
 node --input-type=module -e 'const get = async (url, token) => { const answer = await fetch(url, { headers: { authorization: "Bearer " + token } }); const text = await answer.text(); if (!answer.ok) throw new Error(answer.status + " " + text); return JSON.parse(text); }; const { access_token } = await get("${integrationsUrl}/gmail/token", process.env.CP_MODEL_KEY); console.log(JSON.stringify(await get("https://gmail.googleapis.com/gmail/v1/users/me/messages?maxResults=5", access_token)));'
 

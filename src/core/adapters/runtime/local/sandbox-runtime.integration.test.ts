@@ -134,9 +134,12 @@ test("a model over budget is said to the person", async (t) => {
 test("asked for connections it shows the list, and of a token that there is one (F78)", async (t) => {
   const { driver, spec, model, telegram, root } = await setUpLocal(t);
   const keys: (string | undefined)[] = [];
+  const integrations = [
+    { provider: "gmail", name: "Gmail", state: "active", account: "ann@example.com", scopes: [], action: null },
+  ];
   const gateway = await startLoopback(async (request, response) => {
     keys.push(request.headers.authorization);
-    if (request.url === "/runtime/1/integrations") return sendJson(response, 200, { integrations: ["gmail"] });
+    if (request.url === "/runtime/1/integrations") return sendJson(response, 200, { integrations });
     if (request.url === "/runtime/1/integrations/gmail/token")
       return sendJson(response, 200, { access_token: "at-short-lived", expires_in: 3_000 });
     sendJson(response, 404, { error: { code: "connection_missing", message: "sautai is not connected." } });
@@ -154,7 +157,7 @@ test("asked for connections it shows the list, and of a token that there is one 
   assert.deepEqual(
     telegram.messages(SENDER).map((message) => message.text?.split("\n")[0]),
     [
-      '{"integrations":["gmail"]}',
+      "gmail: active, ann@example.com",
       "There is a token for gmail, for 3000 s. It is not shown.",
       "sautai is not connected.",
     ],

@@ -19,11 +19,21 @@ export async function askConnections(
   const headers = { authorization: `Bearer ${connections.key}` };
   const answer = await call(url, { headers, timeoutMs: TIMEOUT_MS }).catch((): Answer => ({ status: 0, body: "" }));
   if (answer.status !== 200) return refusal(answer);
-  if (provider === undefined) return answer.body;
+  if (provider === undefined) return listed(field(parseJson(answer.body), "integrations"));
   const token = parseJson(answer.body);
-  return textField(token, "access_token") === undefined
-    ? "The gateway answered without a token."
-    : `There is a token for ${provider}, for ${String(field(token, "expires_in"))} s. It is not shown.`;
+  if (textField(token, "access_token") === undefined) return "The gateway answered without a token.";
+  const seconds = field(token, "expires_in");
+  return `There is a token for ${provider}${typeof seconds === "number" ? `, for ${seconds} s` : ""}. It is not shown.`;
+}
+
+/** One line each: `gmail: active, ann@example.com`. */
+function listed(connections: unknown): string {
+  if (!Array.isArray(connections) || connections.length === 0) return "No account is connected.";
+  const lines = connections.map((connection: unknown) => {
+    const facts = ["state", "account", "action"].map((key) => textField(connection, key));
+    return `${textField(connection, "provider")}: ${facts.filter((fact) => fact !== undefined).join(", ")}`;
+  });
+  return lines.join("\n");
 }
 
 function refusal({ status, body }: Answer): string {
