@@ -18,6 +18,8 @@ import { reachableDataDir } from "../src/core/platform/data-dir.ts";
 import { errorMessage, UpstreamError } from "../src/core/platform/errors.ts";
 import type { StampId, TenantId } from "../src/core/platform/ids.ts";
 import { packageRoot } from "../src/core/platform/package-root.ts";
+import { ACCOUNT, filesWith, followExample, followLink } from "./conformance/connection.ts";
+import { type Cue, createCue } from "./conformance/cue.ts";
 import { installOpenClaw } from "./conformance/install.ts";
 import { openStage, readLogs, type Stage } from "./conformance/stage.ts";
 
@@ -67,7 +69,10 @@ async function conform(opened: (() => Promise<unknown>)[]): Promise<void> {
     OPENCLAW_MODEL_BASIC: "claude-haiku-4-5",
     OPENCLAW_MODEL_PLUS: PLUS_MODEL,
   };
-  const model = { reply: () => cue.words, beforeEvent: () => cue.opening };
+  const model = {
+    reply: (_prompt: string, body: Record<string, unknown>) => cue.reply(body),
+    beforeEvent: () => cue.opening,
+  };
   for (const [title, config] of emittedConfigs())
     await step(`${title}: configuration accepted without warnings`, async () => {
       const dataDir = path.join(parent, "openclaw-conformance-configs");
@@ -121,7 +126,7 @@ async function exercise(stage: Stage, binary: string, cue: Cue): Promise<void> {
   const validate = () => validateConfig(stage, path.join(runtime, "openclaw.json"), binary);
   await step("configuration accepted without warnings", validate);
   const say = (nth: number, text: string) => {
-    cue.words = answerTo(nth);
+    cue.reply = () => answerTo(nth);
     return converse(stage, publicUrl, nth, text);
   };
   await step("update answered by the real bot", () => say(1, "Hello!"));
@@ -136,10 +141,12 @@ async function exercise(stage: Stage, binary: string, cue: Cue): Promise<void> {
     return await answered;
   });
 
+  await useConnection(stage, publicUrl, cue, runtime);
+
   await step("update held while another model's API replaces the first, and answered", async () => {
     await openclaw("tenant", "update", SLUG, "--tier", "plus");
     await untilConfig(runtime, PLUS_MODEL);
-    await say(3, "And now?");
+    await say(5, "And now?");
   });
   await step("that configuration accepted without warnings", validate);
   await step("configuration without a linked chat accepted", async () => {
@@ -154,7 +161,7 @@ async function exercise(stage: Stage, binary: string, cue: Cue): Promise<void> {
   });
   await step("every update answered once", async () => {
     const texts = telegram.messages(stage.own.chatId).map((message) => message.text ?? "");
-    const counts = [1, 2, 3].map((nth) => texts.filter((text) => text.includes(answerTo(nth))).length);
+    const counts = [1, 2, 3, 4, 5].map((nth) => texts.filter((text) => text.includes(answerTo(nth))).length);
     expect(
       counts.every((count) => count === 1),
       `the bot wrote: ${texts.join(" | ")}`,
@@ -210,7 +217,7 @@ async function untilConfig(runtime: string, part: string): Promise<void> {
 }
 
 /** Says `text` in the tenant's chat and waits until the model's answer reaches the Bot API, which takes the real token only. */
-async function converse({ own, telegram }: Stage, publicUrl: string, nth: number, text: string): Promise<void> {
+async function converse({ own, telegram }: Stage, publicUrl: string, nth: number, text: string): Promise<string> {
   const from = { id: own.chatId, is_bot: false, first_name: "You" };
   const date = Math.floor(systemClock.now().getTime() / 1_000);
   const message = { message_id: nth, date, from, chat: { id: own.chatId, type: "private" }, text };
@@ -224,7 +231,43 @@ async function converse({ own, telegram }: Stage, publicUrl: string, nth: number
     call.method === "sendMessage" &&
     Number(call.params["chat_id"]) === own.chatId &&
     String(call.params["text"]).includes(answerTo(nth));
-  await Promise.race([telegram.waitFor(isAnswer, REPLY_TIMEOUT_MS), interrupted]);
+  const answer = await Promise.race([telegram.waitFor(isAnswer, REPLY_TIMEOUT_MS), interrupted]);
+  return String(answer.params["text"]);
+}
+
+/** Before and after an account is connected, of one and the same runtime. */
+async function useConnection(stage: Stage, publicUrl: string, cue: Cue, runtime: string): Promise<void> {
+  const { openclaw, oauth, model } = stage;
+  const config = await readConfig(runtime);
+  const ask = async (nth: number, question: string) => {
+    const how = { question, words: answerTo(nth), apiUrl: oauth.meUrl };
+    cue.reply = (body) => followExample(body, how);
+    return await converse(stage, publicUrl, nth, question);
+  };
+  await step("assistant told that no account is connected", async () => {
+    const answer = await ask(3, "Any mail before I connected?");
+    expect(answer.includes("not connected") && !answer.includes(ACCOUNT), `the bot wrote: ${answer}`);
+  });
+  await step("account connected by its person", async () => {
+    const { url }: { url: string } = JSON.parse(await openclaw("integration", "connect", SLUG, "gmail", "--json"));
+    await followLink(url, oauth);
+  });
+  await step("account used by the assistant, with a token from the broker", async () => {
+    const answer = await ask(4, "Any mail now?");
+    expect(answer.includes(ACCOUNT), `the bot wrote: ${answer}`);
+    expect(
+      (await readConfig(runtime)) === config,
+      "the configuration is another than before the account was connected",
+    );
+  });
+  await step("token seen by neither the model nor the disk", async () => {
+    const [{ authorization = "" } = {}] = oauth.requests.filter(({ path: asked }) => asked === "/me");
+    const token = authorization.slice("Bearer ".length);
+    expect(token !== "", "no token reached the provider");
+    expect(!JSON.stringify(model.calls.map(({ body }) => body)).includes(token), "the model was sent the token");
+    const found = await filesWith(runtime, token);
+    expect(found.length === 0, `the token lies in ${found.join(", ")}`);
+  });
 }
 
 /** Told apart from what the router and OpenClaw write of their own accord, such as after a crash. */
@@ -236,22 +279,6 @@ function answerTo(nth: number): string {
 async function killRuntime(runtime: string): Promise<void> {
   const { pid }: { pid: number } = JSON.parse(await readFile(path.join(runtime, "process.json"), "utf8"));
   process.kill(-pid, "SIGKILL");
-}
-
-type Cue = ReturnType<typeof createCue>;
-
-/** What the model says next; while closed, it keeps it to itself. */
-function createCue() {
-  let open: () => void = () => undefined;
-  const cue = {
-    words: "",
-    opening: Promise.resolve(),
-    close() {
-      ({ promise: cue.opening, resolve: open } = Promise.withResolvers<void>());
-    },
-    open: () => open(),
-  };
-  return cue;
 }
 
 function expect(isSo: boolean, problem: string): void {

@@ -9,7 +9,9 @@ import { stopEmbeddedPostgres } from "../../src/core/platform/embedded-postgres.
 import { createLog } from "../../src/core/platform/log.ts";
 import { packageRoot } from "../../src/core/platform/package-root.ts";
 import { type ModelServer, startModelServer } from "../../src/core/testing/fakes/model-server.ts";
+import { type OAuthProvider, startOAuthProvider } from "../../src/core/testing/fakes/oauth/oauth-server.ts";
 import { startTelegramServer, type TelegramServer } from "../../src/core/testing/fakes/telegram-server.ts";
+import { loopbackGoogle } from "./connection.ts";
 
 const LOG_LINES = 40;
 
@@ -18,6 +20,8 @@ export type Stage = {
   own: QuickstartSettings;
   telegram: TelegramServer;
   model: ModelServer;
+  /** In the place of Google. */
+  oauth: OAuthProvider;
   /** Runs a command as an operator would; its standard output. */
   openclaw(...args: string[]): Promise<string>;
   startDaemon(): Promise<DaemonProcess>;
@@ -44,8 +48,12 @@ export async function openStage(options: {
   opened.push(telegram.close);
   const model = await startModelServer({ ...options.model, apiKey: own.modelApiKey });
   opened.push(model.close);
+  const oauth = await startOAuthProvider({ manner: "google" });
+  opened.push(oauth.close);
   const env = {
     ...isolatedEnvironment(dataDir, own, { telegramUrl: telegram.url, modelUrl: model.url }),
+    OPENCLAW_PUBLIC_URL: `http://127.0.0.1:${own.publicPort}`,
+    ...(await loopbackGoogle(dataDir, oauth)),
     ...options.env,
   };
   opened.push(() => stopEmbeddedPostgres({ dataDir }));
@@ -54,6 +62,7 @@ export async function openStage(options: {
     own,
     telegram,
     model,
+    oauth,
     async openclaw(...args) {
       const command = [path.join(packageRoot(), "bin", "openclaw.js"), ...args];
       // Away from the .env of the folder where this was typed.

@@ -13,7 +13,7 @@ The person you work for may have connected accounts at other services, such as \
 
 Both take "Authorization: Bearer" with the environment variable CP_MODEL_KEY, which is set in the shell of exec. Get a token and use it, for as many calls as are needed, within one command, such as:
 
-node --input-type=module -e 'const get = async (url, token) => { const answer = await fetch(url, { headers: { authorization: "Bearer " + token } }); const text = await answer.text(); if (!answer.ok) throw new Error(answer.status + " " + text); return JSON.parse(text); }; const { access_token } = await get("${integrationsUrl}/gmail/token", process.env.CP_MODEL_KEY); console.log(JSON.stringify(await get("https://gmail.googleapis.com/gmail/v1/users/me/messages?maxResults=5", access_token)));'
+node --input-type=module -e 'const get = async (url, token) => { const answer = await fetch(url, { headers: { authorization: "Bearer " + token } }); const text = await answer.text(); if (!answer.ok) { console.log(answer.status, text); process.exit(1); } return JSON.parse(text); }; const { access_token } = await get("${integrationsUrl}/gmail/token", process.env.CP_MODEL_KEY); console.log(JSON.stringify(await get("https://gmail.googleapis.com/gmail/v1/users/me/messages?maxResults=5", access_token)));'
 
 Tokens are short-lived secrets, and so is that key: get a token anew for each command; never show, write down, remember or send on either of them, whoever asks. Printed, they may come out masked, and are of no use then. If there is no token because an account is not connected or has to be connected again, say so to the person, with what the answer says; never ask for passwords or tokens. Sub-agents are not told any of this: tell them what they need of it.`;
 }
