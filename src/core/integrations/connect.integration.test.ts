@@ -141,7 +141,7 @@ test("two providers of one account live side by side", async (t) => {
 });
 
 test("a vault that fails leaves the connection of before as it was", async (t) => {
-  const { bob, ctx, connect, find, tenantId } = await setUp(t);
+  const { bob, server, ctx, connect, find, tenantId } = await setUp(t);
   await connect(tenantId);
   const before = await find(tenantId);
   const down = new UpstreamError("vault_down", "The vault is down.", { service: "vault", retryable: true });
@@ -153,7 +153,10 @@ test("a vault that fails leaves the connection of before as it was", async (t) =
     const own = { ...ctx, vault: { ...ctx.vault, ...broken } };
     await assert.rejects(connect(tenantId, { ctx: own, decision: { subject: bob.subject } }), UpstreamError);
     assert.deepEqual(await find(tenantId), before);
+    // What was granted for nothing has ended (F77), and what was there lives on.
+    assert.deepEqual(server.grants.map(({ person, isAlive }) => [person.email, isAlive]).at(-1), [bob.email, false]);
   }
+  assert.equal(server.grants[0]?.isAlive, true);
 });
 
 test("a tenant that goes away meanwhile is not connected, and nothing of its is left", async (t) => {

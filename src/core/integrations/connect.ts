@@ -8,7 +8,7 @@ import type { ConnectRefusal, ConsentRefusal, OfferRefusal } from "./connect-ref
 import { secretsOf, takeState } from "./consent.ts";
 import { type EventOutcome, recordEvent } from "./events.ts";
 import { type Granted, revokeGrant } from "./grants.ts";
-import { keepConnection } from "./keep-connection.ts";
+import { keepConnection, type Keeping } from "./keep-connection.ts";
 import { findLink, type OAuthState } from "./link-store.ts";
 import { endOf, findReadyProvider, type ReadyProvider } from "./offer.ts";
 import { missingScopes } from "./scopes.ts";
@@ -83,17 +83,33 @@ async function takeAnswer(
   if (result.kind !== "granted") return refusalOf(result, provider.definition);
   const { reply, account } = result;
   const granted = { reply, account, scopes: reply.scopes ?? provider.definition.scopes };
-  const refusal =
-    judge(provider.definition, granted) ?? (await keepConnection(ctx, provider, { state, granted, signal }));
-  if (refusal === undefined)
-    return {
-      kind: "connected",
-      provider: provider.definition,
-      tenantName: open.tenant.displayName,
-      accountEmail: account?.email ?? null,
-    };
-  await giveBack(ctx, provider, state, granted, signal);
-  return refusal;
+  const refusal = await keepOrGiveBack(ctx, provider, { state, granted, signal });
+  if (refusal !== undefined) return refusal;
+  return {
+    kind: "connected",
+    provider: provider.definition,
+    tenantName: open.tenant.displayName,
+    accountEmail: account?.email ?? null,
+  };
+}
+
+/** What is not kept is not left alive at the provider (F77). */
+async function keepOrGiveBack(
+  ctx: IntegrationsContext,
+  provider: ReadyProvider,
+  keeping: Keeping,
+): Promise<ConsentRefusal | OfferRefusal | undefined> {
+  try {
+    const refusal = judge(provider.definition, keeping.granted) ?? (await keepConnection(ctx, provider, keeping));
+    if (refusal !== undefined) await giveBack(ctx, provider, keeping);
+    return refusal;
+  } catch (error) {
+    // To compensate. One that was kept after all counts as another that stands on the grant.
+    await giveBack(ctx, provider, keeping).catch((failed: unknown) =>
+      ctx.log.warn({ error: failed, provider: provider.definition.id }, "a grant that was not kept could not be ended"),
+    );
+    throw error;
+  }
 }
 
 /** The tenant and its link may have come to an end meanwhile. That the link has grown too old is no matter: it was begun in time. */
@@ -129,14 +145,13 @@ function judge(provider: ProviderDefinition, { reply, scopes }: Granted): Consen
   return undefined;
 }
 
-/** What is not kept is not left alive at the provider (F77). It may be out of reach: then it is the person's to withdraw. */
+/** The provider may be out of reach: then it is the person's to withdraw. */
 async function giveBack(
   ctx: IntegrationsContext,
   provider: ReadyProvider,
-  { tenantId }: OAuthState,
-  { reply, account }: Granted,
-  signal: AbortSignal,
+  { state, granted: { reply, account }, signal }: Keeping,
 ): Promise<void> {
+  const { tenantId } = state;
   const grant = { tenantId, client: provider.definition.client, accountSubject: account?.subject ?? null };
   const tokens = { accessToken: reply.accessToken, refreshToken: reply.refreshToken ?? null };
   await revokeGrant(ctx.db, provider, { grant, tokens }, signal);

@@ -4,6 +4,7 @@ import { DefaultAzureCredential } from "@azure/identity";
 import { createAzureVault } from "../adapters/vault/azure-vault.ts";
 import type { Vault } from "../adapters/vault/vault.ts";
 import { ConflictError, UpstreamError } from "../platform/errors.ts";
+import { listTenantEvents } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { trustLoopback } from "../testing/fakes/azure/certificate.ts";
 import { startIdentityServer } from "../testing/fakes/azure/identity-server.ts";
@@ -101,6 +102,8 @@ test("after a day the tokens go all the same, and that the provider was not told
   assert.equal(server.grants[0]?.isAlive, true);
   assert.deepEqual([await tokens(tenantId), (await find(tenantId))?.revokeAt], [undefined, null]);
   assert.equal((await outcomes()).at(-1), "failed server_error");
+  const audit = await listTenantEvents(database.db, tenantId, 5);
+  assert.equal(audit.at(-1)?.action, "connection.revocation-given-up");
 });
 
 test("connecting anew calls off what the provider had still to be told", async (t) => {

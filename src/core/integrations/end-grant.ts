@@ -1,4 +1,5 @@
 import type { Vault } from "../adapters/vault/vault.ts";
+import { writeAudit } from "../platform/audit.ts";
 import { ConflictError, UpstreamError } from "../platform/errors.ts";
 import { planRetry, planWait } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
@@ -89,6 +90,8 @@ async function note(
   retryAt: Date | null = null,
 ): Promise<void> {
   const code = revocation.kind === "failed" ? revocation.code : revocation.kind;
+  // Beyond the tenant's own records, which a purge takes along.
+  if (revocation.kind === "failed" && retryAt === null) await auditGivenUp(ctx, tx, key, code);
   await recordEvent(tx, {
     ...key,
     at: ctx.clock.now(),
@@ -99,6 +102,16 @@ async function note(
     durationMs: Math.round(performance.now() - startedAt),
     retryAt,
   });
+}
+
+async function auditGivenUp(
+  ctx: IntegrationsContext,
+  tx: IntegrationsContext["db"],
+  { tenantId, provider }: ConnectionKey,
+  code: string,
+): Promise<void> {
+  const entry = { at: ctx.clock.now(), actor: ctx.actor, tenantId, detail: { provider, code } };
+  await writeAudit(tx, { ...entry, action: "connection.revocation-given-up" });
 }
 
 /** All versions at once: whoever is no longer sure of the lease might delete those of somebody who connects anew. */

@@ -22,7 +22,7 @@ import { type ConnectionKey, endClientTrouble } from "./store.ts";
 /** A refresh that is under way comes to an end first. */
 const PATIENCE_MS = 20_000;
 
-type Keeping = { state: OAuthState; granted: Granted; signal: AbortSignal };
+export type Keeping = { state: OAuthState; granted: Granted; signal: AbortSignal };
 
 /**
  * Makes the connection out of what was granted, in the place of the one that may be there: the tokens are written and read back, and
