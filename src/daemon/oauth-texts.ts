@@ -190,11 +190,12 @@ function wordsAfterConsent(refusal: StateRefusal | ConsentRefusal): Words {
       return words(
         403,
         "Some access is missing",
-        "The assistant needs all of what it asked for, and this was not ticked:",
+        `The assistant needs all of what it asked for, to be able to do this with ${refusal.provider.name}:`,
         html`<ul>
-          ${refusal.missing.map((scope) => html`<li>${scope}</li>`)}
+          ${refusal.provider.access.map((item) => html`<li>${item}</li>`)}
         </ul>`,
         `${NOTHING} Open the link that you got once more, and tick everything when ${refusal.provider.name} asks.`,
+        html`<p class="soft">What was missing: ${refusal.missing.map(shortScope).join(", ")}</p>`,
       );
     case "not-lasting":
       return words(
@@ -213,4 +214,9 @@ function wordsAfterConsent(refusal: StateRefusal | ConsentRefusal): Words {
     default:
       return assertNever(refusal);
   }
+}
+
+/** Google's scopes are addresses, of which the end tells most. */
+function shortScope(scope: string): string {
+  return scope.replace(/^https:\/\/.*\//, "");
 }

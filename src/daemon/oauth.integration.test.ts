@@ -236,7 +236,7 @@ test("a person who declines, or unticks what is needed, reads what that means", 
   await refused(await browser.get(await consent(browser, start, { deny: true })), 403, /Access was not given/);
   const partly = await browser.get(await consent(browser, start, { scopes: ["openid", "email"] }));
   await refused(partly, 403, /Some access is missing/);
-  assert.match(partly.html, /<li>mail\.modify<\/li>/);
+  assert.match(partly.html, /What was missing: mail\.modify</);
   server.failNext("token", { status: 503 });
   await refused(await browser.get(await consent(browser, start)), 502, /Gmail does not answer/);
   server.failNext("token", { status: 401, body: '{"error":"invalid_client"}' });

@@ -170,3 +170,15 @@ test("a tenant that goes away meanwhile is not connected, and nothing of its is 
   assert.equal(outcome.kind, "tenant-gone");
   assert.deepEqual(await vault.list(`connection-${tenantId}`), []);
 });
+
+test("a link that is replaced at the last moment connects nothing, and what was written for it goes", async (t) => {
+  const { ctx, connect, find, tokens, tenantId, vault, link, server } = await setUp(t);
+  const set: Vault["set"] = async (name, value) => {
+    await link(tenantId);
+    return vault.set(name, value);
+  };
+  const outcome = await connect(tenantId, { ctx: { ...ctx, vault: { ...vault, set } } });
+  assert.equal(outcome.kind, "link-replaced");
+  assert.deepEqual([await find(tenantId), await tokens(tenantId)], [undefined, undefined]);
+  assert.ok(server.grants.every(({ isAlive }) => !isAlive));
+});

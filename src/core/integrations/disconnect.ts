@@ -15,8 +15,9 @@ import type { ConnectionKey } from "./store.ts";
 const GIVE_UP_MS = 24 * 3_600_000;
 /** A refresh that is under way comes to an end first. */
 const PATIENCE_MS = 20_000;
-/** In one run of the sweep; the rest is for the next. */
-const AT_ONCE = 100;
+/** One run of the sweep; the rest is for the next, which begins a minute later. */
+const AT_ONCE = 500;
+const SWEEP_MS = 45_000;
 
 const never = new AbortController().signal;
 
@@ -84,8 +85,10 @@ export async function sweepRevocations(
   signal: AbortSignal,
 ): Promise<{ ended: number; pending: number }> {
   const counts = { ended: 0, pending: 0 };
+  // A provider that is down costs its patience with each.
+  const deadline = performance.now() + SWEEP_MS;
   for (const key of await listRevocationsDue(ctx.db, ctx.clock.now(), AT_ONCE)) {
-    if (signal.aborted) break;
+    if (signal.aborted || performance.now() >= deadline) break;
     const ended = await tryToEnd(ctx, key, signal);
     if (ended === undefined) continue;
     counts[ended.revocation === "pending" ? "pending" : "ended"] += 1;

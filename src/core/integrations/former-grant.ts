@@ -30,7 +30,7 @@ export async function enqueueFormerGrant(
 }
 
 /** With the pauses between them, that is more than a day. */
-const ATTEMPTS = 12;
+const ATTEMPTS = 14;
 
 /** Revokes it, unless others stand on it. Its tokens are a former version of the secret that the new ones lie in. */
 export async function endFormerGrant(

@@ -11,16 +11,17 @@ import { recordEvent } from "./events.ts";
 import { findTenantById } from "../tenants/tenants.ts";
 import { enqueueFormerGrant } from "./former-grant.ts";
 import type { Granted } from "./grants.ts";
-import { forgetTokens, keepTokens } from "./kept-tokens.ts";
+import { keepTokens } from "./kept-tokens.ts";
 import { type Held, withLease } from "./lease.ts";
-import { type OAuthState, useLink } from "./link-store.ts";
+import { findLink, type OAuthState, useLink } from "./link-store.ts";
 import { enqueueConnectionNews } from "./news.ts";
-import type { ReadyProvider } from "./offer.ts";
+import { endOf, type ReadyProvider } from "./offer.ts";
 import { settleOvertaken } from "./recovery.ts";
 import { type ConnectionKey, endClientTrouble } from "./store.ts";
 
 /** A refresh that is under way comes to an end first. */
 const PATIENCE_MS = 20_000;
+const LINK_SPENT = "link_spent";
 
 export type Keeping = { state: OAuthState; granted: Granted; signal: AbortSignal };
 
@@ -33,39 +34,38 @@ export async function keepConnection(
   provider: ReadyProvider,
   { state, granted, signal }: Keeping,
 ): Promise<ConsentRefusal | OfferRefusal | undefined> {
-  const { tenantId, provider: providerId } = state;
+  const key = { tenantId: state.tenantId, provider: state.provider };
   try {
-    const isKept = await withLease(
-      ctx,
-      { tenantId, provider: providerId },
-      { patienceMs: PATIENCE_MS, signal },
-      (held) => establish(ctx, provider, { state, granted, held }),
+    const isKept = await withLease(ctx, key, { patienceMs: PATIENCE_MS, signal }, (held) =>
+      establish(ctx, provider, { state, granted, held }),
     );
-    if (!isKept) return await clearAway(ctx, { tenantId, provider: providerId });
+    if (!isKept) return { kind: (await clearAway(ctx, key)) ? "overtaken" : "tenant-gone" };
   } catch (error) {
-    const refusal = refusalFor(error);
+    const refusal = await refusalFor(ctx, state, error);
     if (refusal === undefined) throw error;
+    await clearAway(ctx, key);
     return refusal;
   }
-  await endClientTrouble(ctx.db, providerId, ctx.clock.now());
+  await endClientTrouble(ctx.db, key.provider, ctx.clock.now());
   return undefined;
 }
 
-/** What was written is nobody's now, unless somebody else connected meanwhile. */
-async function clearAway(ctx: IntegrationsContext, key: ConnectionKey): Promise<ConsentRefusal | OfferRefusal> {
-  if ((await findTenantById(ctx.db, key.tenantId)) === undefined) {
-    await forgetTokens(ctx.vault, key);
-    return { kind: "tenant-gone" };
-  }
-  await settleOvertaken(ctx, key, "subscriber");
-  return { kind: "overtaken" };
-}
-
-function refusalFor(error: unknown): ConsentRefusal | OfferRefusal | undefined {
+async function refusalFor(
+  ctx: IntegrationsContext,
+  { linkHash }: OAuthState,
+  error: unknown,
+): Promise<ConsentRefusal | OfferRefusal | undefined> {
   if (isForeignKeyViolation(error)) return { kind: "tenant-gone" };
   if (!(error instanceof ConflictError)) return undefined;
-  if (error.code === "link_spent") return { kind: "link-used" };
-  return error.code === "connection_busy" ? { kind: "overtaken" } : undefined;
+  if (error.code === "connection_busy") return { kind: "overtaken" };
+  const link = error.code === LINK_SPENT ? await findLink(ctx.db, linkHash) : undefined;
+  return link === undefined ? undefined : endOf(link);
+}
+
+/** What may have been written is nobody's now, unless somebody else connected meanwhile. @returns whether the tenant is there. */
+async function clearAway(ctx: IntegrationsContext, key: ConnectionKey): Promise<boolean> {
+  await settleOvertaken(ctx, key, "subscriber");
+  return (await findTenantById(ctx.db, key.tenantId)) !== undefined;
 }
 
 async function establish(
@@ -130,16 +130,6 @@ type Recorded = {
 async function recordConnected(ctx: IntegrationsContext, { state, its, former, startedAt }: Recorded): Promise<void> {
   const { tenantId, provider } = state;
   const now = ctx.clock.now();
-  if (!(await useLink(ctx.db, state.linkHash, now)))
-    throw new ConflictError("link_spent", "The link was used, or replaced, meanwhile.");
-  const replaces = former !== undefined && former.state !== "revoked";
-  await writeAudit(ctx.db, {
-    at: now,
-    actor: ctx.actor,
-    action: "connection.connected",
-    tenantId,
-    detail: { provider, replaces },
-  });
   await recordEvent(ctx.db, {
     tenantId,
     provider,
@@ -150,6 +140,17 @@ async function recordConnected(ctx: IntegrationsContext, { state, its, former, s
     code: null,
     durationMs: Math.round(performance.now() - startedAt),
     retryAt: null,
+  });
+  // After the event, which holds on to the tenant: in the order in which a new link takes the two.
+  if (!(await useLink(ctx.db, state.linkHash, now)))
+    throw new ConflictError(LINK_SPENT, "The link was used, or replaced, meanwhile.");
+  const replaces = former !== undefined && former.state !== "revoked";
+  await writeAudit(ctx.db, {
+    at: now,
+    actor: ctx.actor,
+    action: "connection.connected",
+    tenantId,
+    detail: { provider, replaces },
   });
   await enqueueConnectionNews(ctx.db, { tenantId, provider, grantId: its.grantId, news: "connected" });
   if (former !== undefined) await enqueueFormerGrant(ctx.db, former, its);
