@@ -11,6 +11,7 @@ import { startIdentityServer } from "../testing/fakes/azure/identity-server.ts";
 import { startKeyVault } from "../testing/fakes/azure/key-vault.ts";
 import { CALENDAR, MAIL, NEVER, openStage } from "./connect-test-setup.ts";
 import { disconnect, sweepRevocations } from "./disconnect.ts";
+import { ensureToken } from "./ensure-token.ts";
 import { listEvents } from "./events.ts";
 import { withLease } from "./lease.ts";
 
@@ -142,6 +143,23 @@ test("a refresh that was cut off has newer tokens in the vault, and those are wh
   await disconnect();
   const [told] = server.requests.filter(({ path }) => path === "/revoke");
   assert.equal(told?.parameters.get("token"), refreshToken);
+});
+
+test("a refresh that is under way comes to an end first, and what it got is ended, too", async (t) => {
+  const { ctx, key, disconnect, tokens, tenantId, server, clock } = await setUp(t, { rotates: true });
+  clock.advance(2 * HOUR_MS);
+  const held = server.hold("token", "after");
+  const ask = { minRemainingMs: 120_000, askedBy: "runtime", signal: NEVER } as const;
+  const refreshed = ensureToken(ctx, key, ask);
+  await held.reached;
+  const disconnected = disconnect();
+  held.release();
+  assert.equal((await refreshed).kind, "token");
+  assert.deepEqual(await disconnected, { revocation: "revoked" });
+  assert.equal(server.grants[0]?.isAlive, false);
+  assert.equal(await tokens(tenantId), undefined);
+  const after = await ensureToken(ctx, key, ask);
+  assert.ok(after.kind === "gone" && after.state === "revoked");
 });
 
 test("two who disconnect at once: one does, and the other finds it done", async (t) => {

@@ -4,9 +4,10 @@ import { purgeTenant, requestPurge, restoreTenant } from "../orchestrator/orches
 import { setUpOrchestrator } from "../orchestrator/test-setup.ts";
 import { findTenantById, getTenant } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
-import { CALENDAR, MAIL, openStage } from "./connect-test-setup.ts";
+import { CALENDAR, MAIL, NEVER, openStage } from "./connect-test-setup.ts";
 import { createConnectLink } from "./connect-links.ts";
 import { endConnectionsOf } from "./disconnect.ts";
+import { ensureToken } from "./ensure-token.ts";
 
 const HOUR_MS = 3_600_000;
 const reason = "asked";
@@ -43,16 +44,22 @@ async function setUp(t: TestContext) {
 }
 
 test("a removed tenant keeps its connections as they are, and has them again when it is restored", async (t) => {
-  const { ctx, stage, id, settle, deprovision, connections, secrets } = await setUp(t);
+  const { ctx, stage, id, clock, settle, deprovision, connections, secrets } = await setUp(t);
   const before = [await connections(), await stage.tokens(id)];
   await deprovision();
   assert.deepEqual(await secrets(), [`connection-${id}-${MAIL}`, `connection-${id}-${CALENDAR}`].sort());
+  const ask = { minRemainingMs: 120_000, askedBy: "runtime", signal: NEVER } as const;
+  const token = () => ensureToken(stage.ctx, { tenantId: id, provider: MAIL }, ask);
+  const resting = await token();
+  assert.ok(resting.kind === "gone" && resting.state === "at-rest");
   await assert.rejects(createConnectLink(stage.ctx, { id }, MAIL, { validMs: HOUR_MS }), { code: "tenant_gone" });
   await restoreTenant(ctx, id, { reason, unpaid: false });
   await settle(id);
   assert.equal((await getTenant(database.db, id)).status, "active");
   assert.deepEqual([await connections(), await stage.tokens(id)], before);
-  assert.ok(stage.server.holderOf((await stage.tokens(id))?.accessToken ?? "") !== undefined);
+  clock.advance(2 * HOUR_MS);
+  const again = await token();
+  assert.ok(again.kind === "token" && stage.server.holderOf(again.accessToken) !== undefined);
 });
 
 test("a purge ends every grant and leaves no token, also of a connection that was never finished", async (t) => {
