@@ -60,15 +60,15 @@ export async function openIntegrationsStage(t: TestContext, rules: OAuthProvider
   }
 
   /** As somebody does who was given a link. */
-  async function connect(slug: string, name: string, decision: Decision = {}): Promise<void> {
+  async function connect(slug: string, name: string, decision: Decision = {}): Promise<Followed> {
     const tenant = await getTenant(ctx.db, slug);
     const id = name as ProviderId;
     const { token } = await createConnectLink(ctx, tenant, id, { validMs: 60_000 });
-    await follow(connectUrl(env.OPENCLAW_PUBLIC_URL, id, token), decision);
+    return follow(connectUrl(env.OPENCLAW_PUBLIC_URL, id, token), decision);
   }
 
-  /** Through the pages, in a browser that keeps its cookie. @returns all that it got hold of. */
-  async function follow(link: string, decision: Decision = {}): Promise<{ page: string; seen: string[] }> {
+  /** Through the pages, in a browser that keeps its cookie. */
+  async function follow(link: string, decision: Decision = {}): Promise<Followed> {
     const { origin, pathname, searchParams } = new URL(link);
     const token = searchParams.get("link") ?? "";
     expectStatus(await call(link), 200);
@@ -77,12 +77,10 @@ export async function openIntegrationsStage(t: TestContext, rules: OAuthProvider
     const begun = await call(origin + pathname, { method: "POST", headers, body });
     expectStatus(begun, 303);
     const cookie = String(begun.headers["set-cookie"]).split(";")[0] ?? "";
-    const back = provider.consent(new URL(String(begun.headers.location)), decision);
+    const location = String(begun.headers.location);
+    const back = provider.consent(new URL(location), decision);
     const finished = await call(back.href, { headers: { cookie } });
-    const nonce = cookie.split("=")[1] ?? "";
-    const asked = new URL(String(begun.headers.location)).searchParams;
-    const seen = [token, nonce, ...["state", "nonce"].map((name) => asked.get(name) ?? "")];
-    return { page: finished.text, seen: [...seen, back.searchParams.get("code") ?? ""].filter((one) => one !== "") };
+    return { page: finished.text, back, cookie, secrets: secretsIn(new URL(link), new URL(location), back, cookie) };
   }
 
   return {
@@ -97,9 +95,26 @@ export async function openIntegrationsStage(t: TestContext, rules: OAuthProvider
     until,
     openFolder: (env: Record<string, string>) => openFolder(t, env),
     dataDir: env.OPENCLAW_DATA_DIR,
+    /** The first one; others have no pages. */
     startDaemon: (more: Record<string, string> = {}) =>
       startDaemon(t, { ...env, OPENCLAW_PUBLIC_LISTEN: listen, ...more }),
+    startAnother: (more: Record<string, string> = {}) =>
+      startDaemon(t, { ...env, ...more }, ["--roles", "gateway,worker"]),
   };
+}
+
+/** What a browser went through, and all that it got hold of and nobody else may know. */
+export type Followed = { page: string; back: URL; cookie: string; secrets: Map<string, string> };
+
+function secretsIn(link: URL, authorize: URL, back: URL, cookie: string): Map<string, string> {
+  const found: [secret: string | null | undefined, kind: string][] = [
+    [link.searchParams.get("link"), "a link's token"],
+    [authorize.searchParams.get("state"), "a state"],
+    [authorize.searchParams.get("nonce"), "the nonce of an id token"],
+    [cookie.split("=")[1], "a cookie's nonce"],
+    [back.searchParams.get("code"), "a code"],
+  ];
+  return new Map(found.flatMap(([secret, kind]) => (secret == null || secret === "" ? [] : [[secret, kind] as const])));
 }
 
 function expectStatus({ status, text }: { status: number; text: string }, wanted: number): void {
