@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { after, before, test, type TestContext } from "node:test";
-import type { OAuthClient, Providers } from "../adapters/oauth/oauth-provider.ts";
 import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import { createTestDatabase } from "../testing/database.ts";
@@ -9,6 +8,7 @@ import type { IntegrationsContext } from "./integrations-context.ts";
 import { withLease } from "./lease.ts";
 import type { ConnectionKey } from "./store.ts";
 import { HOUR_MS, NEVER, openStage, type Stage, tokenOf } from "./test-setup.ts";
+import { type Call, type Moment, MOMENTS, stallingWorker, workerThrough } from "./test-workers.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 before(async () => {
@@ -16,64 +16,11 @@ before(async () => {
 });
 after(() => database[Symbol.asyncDispose]());
 
-type Moment = "before" | "after";
-/** What a refresher does outside of the database, in this order. */
-const CALLS = ["read", "spend", "write", "verify"] as const;
-type Call = (typeof CALLS)[number];
-const MOMENTS = CALLS.flatMap((call) => (["before", "after"] as const).map((moment) => ({ call, moment })));
 /** Long enough for a token that was spent twice, as most providers leave. */
 const LEEWAY = { leewayMs: 60_000 };
 
 const ask = (ctx: IntegrationsContext, key: ConnectionKey) =>
   ensureToken(ctx, key, { askedBy: "runtime", minRemainingMs: 120_000, signal: NEVER });
-
-/** A process in which `through` stands around each of the calls. */
-function workerThrough(
-  stage: Stage,
-  through: <Result>(call: Call, work: () => Promise<Result>) => Promise<Result>,
-): IntegrationsContext {
-  const ctx = stage.worker((vault) => ({
-    ...vault,
-    getNewest: (...args) => through("read", () => vault.getNewest(...args)),
-    set: (...args) => through("write", () => vault.set(...args)),
-    getVersion: (...args) => through("verify", () => vault.getVersion(...args)),
-  }));
-  return {
-    ...ctx,
-    providers: withClients(ctx.providers, (client) => ({
-      ...client,
-      refresh: (...args) => through("spend", () => client.refresh(...args)),
-    })),
-  };
-}
-
-function withClients(providers: Providers, wrap: (client: OAuthClient) => OAuthClient): Providers {
-  return {
-    ...providers,
-    find(id) {
-      const found = providers.find(id);
-      return found?.client && { ...found, client: wrap(found.client) };
-    },
-  };
-}
-
-/** A process that stops at a moment, until it is woken. */
-function stallingWorker(stage: Stage, at: { call: Call; moment: Moment }) {
-  const reached = Promise.withResolvers<void>();
-  const woken = Promise.withResolvers<void>();
-  const stall = async (call: Call, moment: Moment) => {
-    if (call !== at.call || moment !== at.moment) return;
-    reached.resolve();
-    await woken.promise;
-  };
-  const ctx = workerThrough(stage, async (call, work) => {
-    await stall(call, "before");
-    const result = await work();
-    await stall(call, "after");
-    return result;
-  });
-  return { ctx, reached: reached.promise, wake: woken.resolve };
-}
 
 /** An expired connection, with a refresher that stopped at a moment and whose lease has run out. */
 async function stalledAt(t: TestContext, at: { call: Call; moment: Moment }, options = {}) {
