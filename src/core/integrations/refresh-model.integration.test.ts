@@ -91,14 +91,17 @@ async function createWorld(stage: Awaited<ReturnType<typeof openStage>>) {
   function ask(nth: number): void {
     const { ctx } = workers[nth] ?? assert.fail();
     const wasRevoked = isRevoked;
+    const hear = async (): Promise<void> => {
+      try {
+        one.answer = await ensureToken(ctx, key, ASK);
+        judge(one.answer, { isCalm: one.isCalm, wasRevoked });
+      } catch (error) {
+        // So that it is told with the rest of what is wrong.
+        wrongs.push(String(error));
+      }
+    };
     const one: Asked = { worker: nth, answer: undefined, ended: Promise.resolve(), isCalm: true };
-    one.ended = ensureToken(ctx, key, ASK).then(
-      (answer) => {
-        one.answer = answer;
-        judge(answer, { isCalm: one.isCalm, wasRevoked });
-      },
-      (error: unknown) => wrongs.push(String(error)),
-    );
+    one.ended = hear();
     asked.push(one);
   }
 

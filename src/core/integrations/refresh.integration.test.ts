@@ -6,7 +6,6 @@ import { createTestDatabase } from "../testing/database.ts";
 import { ensureToken } from "./ensure-token.ts";
 import { renewConnection } from "./refresh.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
-import * as store from "./store.ts";
 import type { ConnectionKey } from "./store.ts";
 import { HOUR_MS, NEVER, openStage, tokenOf } from "./test-setup.ts";
 
@@ -15,8 +14,6 @@ before(async () => {
   database = await createTestDatabase();
 });
 after(() => database[Symbol.asyncDispose]());
-// What a provider said of our client concerns all its connections.
-const forget = () => database.db.deleteFrom("clientTroubles").execute();
 
 const MINUTE_MS = 60_000;
 const RUNTIME = { askedBy: "runtime", minRemainingMs: 120_000, signal: NEVER } as const;
@@ -184,44 +181,6 @@ for (const [description, reason] of [
     assert.deepEqual([await stage.news(key), await stage.outcomes(key)], [1, ["dead"]]);
   });
 }
-
-test("a client that is refused disconnects nobody and storms nobody, and all come back by themselves", async (t) => {
-  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
-  t.after(forget);
-  const keys = await Promise.all(Array.from({ length: 12 }, () => stage.connect()));
-  clock.advance(HOUR_MS);
-  provider.failNext("token", json(401, { error: "invalid_client" }), 100);
-  for (let minute = 0; minute < 10; minute += 1) {
-    for (const key of keys) assert.equal((await ask(ctx, key)).kind, "unavailable");
-    await Promise.all(keys.map((key) => renewConnection(worker(), key, SWEEP)));
-    // The first, and then one a minute.
-    assert.ok(stage.refreshes() <= minute + 2, `${stage.refreshes()} in minute ${minute}`);
-    clock.advance(MINUTE_MS);
-  }
-  const states = (await Promise.all(keys.map((key) => stage.connection(key)))).map(({ state }) => state);
-  assert.deepEqual(new Set(states), new Set(["error", "active"]));
-  assert.equal((await stage.connection(keys[0] ?? assert.fail())).reason, "client_refused");
-  provider.clearFaults();
-  for (const key of keys) await renewConnection(ctx, key, SWEEP);
-  assert.deepEqual(await store.listClientTroubles(database.db), []);
-  for (const key of keys) await renewConnection(ctx, key, SWEEP);
-  for (const key of keys) {
-    const { state, reason } = await stage.connection(key);
-    assert.deepEqual([state, reason, (await ask(ctx, key)).kind], ["active", null, "token"]);
-    assert.equal(await stage.news(key), 0);
-  }
-});
-
-test("one connection for which our client is refused holds up the others for one try", async (t) => {
-  const { ctx, clock, provider, ...stage } = await openStage(t, database.db);
-  t.after(forget);
-  const [odd, other] = [await stage.connect(), await stage.connect()];
-  clock.advance(HOUR_MS);
-  provider.failNext("token", json(401, { error: "unauthorized_client" }));
-  assert.equal((await ask(ctx, odd)).kind, "unavailable");
-  assert.equal((await ask(ctx, other)).kind, "token");
-  assert.deepEqual((await stage.connection(odd)).refreshAt, clock.now());
-});
 
 test("connections of tenants on their way out rest: nothing is asked, given or changed, and restoring brings them back", async (t) => {
   const { ctx, clock, ...stage } = await openStage(t, database.db);

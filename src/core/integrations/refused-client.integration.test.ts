@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { OAuthFault } from "../testing/fakes/oauth/faults.ts";
+import { createTestDatabase } from "../testing/database.ts";
+import { ensureToken } from "./ensure-token.ts";
+import type { IntegrationsContext } from "./integrations-context.ts";
+import { renewConnection } from "./refresh.ts";
+import * as store from "./store.ts";
+import type { ConnectionKey } from "./store.ts";
+import { HOUR_MS, NEVER, openStage } from "./test-setup.ts";
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+before(async () => {
+  database = await createTestDatabase();
+});
+after(() => database[Symbol.asyncDispose]());
+// What a provider said of our client concerns all its connections.
+const forget = () => database.db.deleteFrom("clientTroubles").execute();
+
+const MINUTE_MS = 60_000;
+const SWEEP = { askedBy: "sweep", minRemainingMs: 0 } as const;
+
+const ask = (ctx: IntegrationsContext, key: ConnectionKey) =>
+  ensureToken(ctx, key, { askedBy: "runtime", minRemainingMs: 120_000, signal: NEVER });
+const refusal = (error: string): OAuthFault => ({
+  status: 401,
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ error }),
+});
+
+test("a client that is refused disconnects nobody and storms nobody, and all come back by themselves", async (t) => {
+  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
+  t.after(forget);
+  const keys = await Promise.all(Array.from({ length: 12 }, () => stage.connect()));
+  clock.advance(HOUR_MS);
+  provider.failNext("token", refusal("invalid_client"), 100);
+  for (let minute = 0; minute < 10; minute += 1) {
+    for (const key of keys) assert.equal((await ask(ctx, key)).kind, "unavailable");
+    await Promise.all(keys.map((key) => renewConnection(worker(), key, SWEEP)));
+    // The first, and then one a minute.
+    assert.ok(stage.refreshes() <= minute + 2, `${stage.refreshes()} in minute ${minute}`);
+    clock.advance(MINUTE_MS);
+  }
+  const states = (await Promise.all(keys.map((key) => stage.connection(key)))).map(({ state }) => state);
+  assert.deepEqual(new Set(states), new Set(["error", "active"]));
+  assert.equal((await stage.connection(keys[0] ?? assert.fail())).reason, "client_refused");
+  provider.clearFaults();
+  for (const key of keys) await renewConnection(ctx, key, SWEEP);
+  assert.deepEqual(await store.listClientTroubles(database.db), []);
+  for (const key of keys) await renewConnection(ctx, key, SWEEP);
+  for (const key of keys) {
+    const { state, reason } = await stage.connection(key);
+    assert.deepEqual([state, reason, (await ask(ctx, key)).kind], ["active", null, "token"]);
+    assert.equal(await stage.news(key), 0);
+  }
+});
+
+test("one connection for which our client is refused holds up the others for one try", async (t) => {
+  const { ctx, clock, provider, ...stage } = await openStage(t, database.db);
+  t.after(forget);
+  const [odd, other] = [await stage.connect(), await stage.connect()];
+  clock.advance(HOUR_MS);
+  provider.failNext("token", refusal("unauthorized_client"));
+  assert.equal((await ask(ctx, odd)).kind, "unavailable");
+  assert.equal((await ask(ctx, other)).kind, "token");
+  assert.deepEqual((await stage.connection(odd)).refreshAt, clock.now());
+});
