@@ -49,7 +49,6 @@ const PLACES = [
   "table public.audit_log",
   "table public.connect_links",
   "table public.oauth_states",
-  "file vault/secrets/connection-",
   "file vault/versions/connection-",
   "file runtimes/",
   "process arguments",
