@@ -137,7 +137,13 @@ test("what a runtime is told of its connections holds no secret, and says what i
   const { call, ...stage } = await open(t);
   const { tenantId } = await stage.connect();
   const listed = await call(tenantId, "");
-  const told = { provider: "loopback", name: "Loopback", state: "active", account: "ann@example.com" };
+  const told = {
+    provider: "loopback",
+    name: "Loopback",
+    api: stage.provider.meUrl,
+    state: "active",
+    account: "ann@example.com",
+  };
   assert.deepEqual(listed.json, {
     integrations: [{ ...told, scopes: ["openid", "email", "mail.modify"], action: null }],
   });

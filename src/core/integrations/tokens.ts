@@ -29,6 +29,8 @@ export async function handOutToken(
 export type RuntimeConnection = {
   provider: ProviderId;
   name: string;
+  /** Where its API begins; null: not known here. */
+  api: string | null;
   state: ConnectionState;
   account: string | null;
   scopes: string[];
@@ -42,9 +44,11 @@ export async function listForRuntime(
   const now = clock.now();
   return (await listConnections(db, { tenantIds: [tenantId] })).map((connection) => {
     const { provider, accountEmail: account, scopes } = connection;
-    const name = providers.find(provider)?.definition.name ?? provider;
+    const definition = providers.find(provider)?.definition;
+    const name = definition?.name ?? provider;
+    const api = definition?.apiUrl ?? null;
     const state = stateOf(connection, now);
-    return { provider, name, state, account, scopes, action: describeAction(connection.state, name) };
+    return { provider, name, api, state, account, scopes, action: describeAction(connection.state, name) };
   });
 }
 

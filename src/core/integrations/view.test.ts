@@ -23,6 +23,7 @@ const provider: Provider = {
     authorizeUrl: "https://accounts.example.com/authorize",
     tokenUrl: "https://accounts.example.com/token",
     revokeUrl: undefined,
+    apiUrl: undefined,
     scopes: ["mail", "email"],
     neededScopes: ["mail"],
     access: ["read your e-mail"],

@@ -8,7 +8,7 @@ export function connectionsPrompt(integrationsUrl: string): string {
 
 The person you work for may have connected accounts at other services, such as \`gmail\` or \`google-calendar\`, for you to use on their behalf. They come and go at any time: list them before you use one, or say that there is none.
 
-- List: GET ${integrationsUrl} answers {"integrations": [{"provider", "name", "state", "account", "scopes", "action"}]}. A state of active or expiring is fine; "action" is what the person has to do otherwise.
+- List: GET ${integrationsUrl} answers {"integrations": [{"provider", "name", "api", "state", "account", "scopes", "action"}]}. "api" is where the provider's API begins, if that is known. A state of active or expiring is fine; "action" is what the person has to do otherwise.
 - Token: GET ${integrationsUrl}/<provider>/token answers {"access_token", "token_type", "expires_in", "expires_at", "scope", "account"}. Send the token as "Authorization: Bearer" to that provider's own API, and to nobody else.
 
 Both take "Authorization: Bearer" with the environment variable CP_MODEL_KEY, which is set in the shell of exec. Get a token and use it, for as many calls as are needed, within one command, such as:

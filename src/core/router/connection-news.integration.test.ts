@@ -20,6 +20,7 @@ const definition: ProviderDefinition = {
   authorizeUrl: "https://accounts.example.com/authorize",
   tokenUrl: "https://accounts.example.com/token",
   revokeUrl: undefined,
+  apiUrl: undefined,
   scopes: ["mail", "email"],
   neededScopes: ["mail"],
   access: ["read your e-mail", "send e-mail as you"],

@@ -13,6 +13,8 @@ export type ProviderDefinition = Readonly<{
   tokenUrl: string;
   /** Undefined: a grant can't be revoked but by its person. */
   revokeUrl: string | undefined;
+  /** Where its API begins, for whoever uses a token; undefined: that is for them to know. */
+  apiUrl: string | undefined;
   /** All that is asked for; without one of `neededScopes` a connection is useless. */
   scopes: readonly string[];
   neededScopes: readonly string[];

@@ -48,6 +48,7 @@ const definitionSchema = z
     authorizeUrl: url,
     tokenUrl: url,
     revokeUrl: optionalUrl,
+    apiUrl: optionalUrl,
     scopes,
     neededScopes: scopes.optional(),
     access: z.array(words, missing).min(1),
@@ -56,8 +57,8 @@ const definitionSchema = z
     needsRefreshToken: z.boolean().default(true),
   })
   .transform((given): ProviderDefinition => {
-    const { client = given.id, neededScopes = given.scopes, issuer, revokeUrl } = given;
-    return { ...given, client, neededScopes, issuer, revokeUrl };
+    const { client = given.id, neededScopes = given.scopes, issuer, revokeUrl, apiUrl } = given;
+    return { ...given, client, neededScopes, issuer, revokeUrl, apiUrl };
   })
   .superRefine(({ scopes: asked, neededScopes, authorizeParams }, { addIssue }) => {
     const report = (path: string[], message: string) => addIssue({ code: "custom", path, message });

@@ -71,6 +71,7 @@ test("a file replaces what it names of a built-in provider, and adds others, who
     client: "notice-board",
     issuer: undefined,
     revokeUrl: undefined,
+    apiUrl: undefined,
     // By their short names, as the scopes of every reply.
     scopes: ["board.read", "email"],
     neededScopes: ["board.read", "email"],

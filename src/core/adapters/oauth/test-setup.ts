@@ -28,6 +28,7 @@ export function definitionOf({ url }: { url: string }, fields: Partial<ProviderD
     authorizeUrl: `${url}/authorize`,
     tokenUrl: `${url}/token`,
     revokeUrl: `${url}/revoke`,
+    apiUrl: `${url}/me`,
     scopes: ["openid", "email", "mail.modify"],
     neededScopes: ["mail.modify"],
     access: ["read your e-mail"],
