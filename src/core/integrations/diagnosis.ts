@@ -21,6 +21,13 @@ const WELL: Diagnosis = { code: null, reason: null, remedy: null };
 const EXPIRED: Readonly<Record<string, string>> = {
   grant_dead: "the grant was withdrawn, or ended by the provider's rules",
   reauth_required: "the provider wants the person to sign in again, by a rule of their organisation",
+  not_renewable: "its access ended, and the provider had given nothing to renew it with",
+};
+
+/** Of failures, those that don't pass by themselves. */
+const TOKENS_LOST: Readonly<Record<string, string>> = {
+  tokens_missing: "its tokens are not in the vault",
+  tokens_unreadable: "what lies in the vault for it is no set of tokens",
 };
 
 /** Its connections are kept and not used until it is restored. */
@@ -46,7 +53,7 @@ export function diagnose(facts: ConnectionFacts, state: ConnectionState): Diagno
     const reason = "the provider gave nothing to renew it with; it ends with its access token";
     return { code: "not_renewable", reason, remedy: `connect again then: ${connectCommand(facts)}` };
   }
-  if (connection.attempts > 0) return describeFailures(connection);
+  if (connection.attempts > 0) return describeFailures(facts);
   if (state === "expiring")
     return { code: "due", reason: "it is due to be renewed", remedy: "a daemon does it; is one running?" };
   return WELL;
@@ -80,8 +87,16 @@ function describeClient({ trouble }: Connection, clientTrouble: ClientTrouble | 
   return { code: "client_refused", reason, remedy: "mend the client's id and secret; see: openclaw check" };
 }
 
-function describeFailures({ attempts, trouble }: Connection): Diagnosis {
+function describeFailures(facts: ConnectionFacts): Diagnosis {
+  const { attempts, trouble } = facts.connection;
+  const lost = TOKENS_LOST[trouble ?? ""];
+  if (lost !== undefined) {
+    const remedy = `look after the vault (openclaw check), or connect again: ${connectCommand(facts)}`;
+    return { code: trouble, reason: lost, remedy };
+  }
   const often = attempts === 1 ? "time" : `${attempts} times`;
   const reason = `the last ${often} it could not be renewed (${trouble ?? "no reason recorded"})`;
-  return { code: "not_renewed", reason, remedy: "it is tried again by itself" };
+  // Of a provider's trouble an operator can mend nothing.
+  const look = trouble?.startsWith("vault_") === true ? "; see: openclaw check" : "";
+  return { code: "not_renewed", reason, remedy: `it is tried again by itself${look}` };
 }

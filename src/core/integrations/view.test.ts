@@ -105,6 +105,21 @@ const CASES: [what: string, change: Change, expected: [state: string, code: stri
     ["expired", "reauth_required", /sign in again.*openclaw integration connect alice gmail/],
   ],
   [
+    "one that could not be renewed when its access ended",
+    { state: "expired", reason: "not_renewable" },
+    ["expired", "not_renewable", /nothing to renew it with.*openclaw integration connect alice gmail/],
+  ],
+  [
+    "one whose vault is out of reach",
+    { attempts: 2, trouble: "vault_failed" },
+    ["active", "not_renewed", /\(vault_failed\).*by itself; see: openclaw check/],
+  ],
+  [
+    "one whose tokens are gone",
+    { attempts: 2, trouble: "tokens_missing" },
+    ["active", "tokens_missing", /not in the vault.*openclaw check.*openclaw integration connect alice gmail/],
+  ],
+  [
     "one that expired for a reason of later days",
     { state: "expired", reason: "eclipse" },
     ["expired", "eclipse", /access has ended/],
