@@ -17,7 +17,8 @@ export function flowCookie(publicUrl: string, state: string): FlowCookie {
     read(header = "") {
       const [found] = header
         .split(";")
-        .map((pair) => pair.trim())
+        // Blanks alone: with what else `trim` takes away, another host's cookie could pass for a `__Host-` one.
+        .map((pair) => pair.replace(/^[ \t]+/, ""))
         .filter((pair) => pair.startsWith(`${name}=`));
       return found?.slice(name.length + 1);
     },
