@@ -15,8 +15,9 @@ export function readAnswer(
 ): Answer {
   try {
     const parameters = oauth.validateAuthResponse(server, client, answer, state);
-    // Twice the same name is nobody's answer.
-    return parameters.getAll("code").length === 1
+    // Twice the same name is nobody's answer, and neither is an empty one.
+    const [code = "", ...others] = parameters.getAll("code");
+    return code !== "" && others.length === 0
       ? { kind: "code", parameters }
       : { kind: "foreign", code: "foreign_answer" };
   } catch (error) {

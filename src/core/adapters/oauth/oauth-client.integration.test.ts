@@ -63,6 +63,7 @@ test("an answer of another browser, of another provider or with a part twice is 
   assert.deepEqual(await altered((answer) => answer.append("state", ASK.state)), foreign);
   assert.deepEqual(await altered((answer) => answer.append("code", "another")), foreign);
   assert.deepEqual(await altered((answer) => answer.delete("code")), foreign);
+  assert.deepEqual(await altered((answer) => answer.set("code", "")), foreign);
   assert.deepEqual(await altered((answer) => answer.set("id_token", "x.y.z")), foreign);
   // Mix-up: another provider's answer, brought to this one's door.
   assert.deepEqual(await altered((answer) => answer.set("iss", "https://evil.example")), foreign);
