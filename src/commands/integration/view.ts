@@ -4,12 +4,13 @@ import { formatTime } from "../tenant/view.ts";
 
 export function printConnections(connections: readonly ConnectionView[]): void {
   printTable(
-    ["TENANT", "PROVIDER", "STATE", "ACCOUNT", "WHY"],
+    ["TENANT", "PROVIDER", "STATE", "ACCOUNT", "CONNECTED", "WHY"],
     connections.map((connection) => [
       connection.tenant,
       connection.provider,
       describeState(connection),
       connection.account ?? "–",
+      formatTime(connection.connectedAt),
       connection.reason ?? "–",
     ]),
   );
@@ -34,8 +35,8 @@ export function printConnection(connection: ConnectionView): void {
   ]);
 }
 
-/** At rest: kept and not used, because the tenant is removed. Pending: the provider has still to be told. */
+/** At rest: kept and not used, because the tenant is removed. */
 export function describeState({ state, atRest, revocation }: ConnectionView): string {
   if (atRest) return `${state} (at rest)`;
-  return revocation === null ? state : `${state} (pending)`;
+  return revocation === null ? state : `${state} (revocation pending)`;
 }

@@ -4,12 +4,12 @@ import type { ProviderId } from "../platform/ids.ts";
 import { hashToken, isToken, newToken } from "./connect-links.ts";
 import type { OfferRefusal, StateRefusal } from "./connect-refusals.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
-import { consumeState, countOpenStates, findState, insertState, type OAuthState } from "./link-store.ts";
+import { consumeState, countRecentStates, findState, insertState, type OAuthState } from "./link-store.ts";
 import { findReadyProvider, openLink } from "./offer.ts";
 
 export const STATE_LIFETIME_MS = 10 * 60_000;
-/** Of one link at a time: somebody may begin again and again, but nobody may fill a table. */
-const OPEN_STATES = 20;
+/** Of one link in that time: somebody may begin again and again, but nobody may fill a table. */
+const MAX_STATES = 20;
 
 export type Begun = {
   kind: "begun";
@@ -36,7 +36,7 @@ export async function beginConnect(
   if (opened.kind !== "open") return opened;
   const { link } = opened;
   const now = ctx.clock.now();
-  if ((await countOpenStates(ctx.db, link.tokenHash, now)) >= OPEN_STATES) return { kind: "crowded" };
+  if ((await countRecentStates(ctx.db, link.tokenHash, now)) >= MAX_STATES) return { kind: "crowded" };
   const [state, nonce] = [newToken(), newToken()];
   const url = await provider.client.authorizationUrl({ redirectUri, state, ...secretsOf(nonce, state) });
   await insertState(ctx.db, {

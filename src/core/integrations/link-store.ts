@@ -49,13 +49,12 @@ export async function insertState(db: Db, row: Insertable<OauthStates>): Promise
   await db.insertInto("oauthStates").values(row).execute();
 }
 
-/** How many consents of a link are under way. */
-export async function countOpenStates(db: Db, linkHash: Buffer, now: Date): Promise<number> {
+/** How many consents of a link were begun lately, whatever became of them. */
+export async function countRecentStates(db: Db, linkHash: Buffer, now: Date): Promise<number> {
   const { count } = await db
     .selectFrom("oauthStates")
     .select((eb) => eb.fn.countAll<number>().as("count"))
     .where("linkHash", "=", linkHash)
-    .where("consumedAt", "is", null)
     .where("expiresAt", ">", now)
     .executeTakeFirstOrThrow();
   return count;
