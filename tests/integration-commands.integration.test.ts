@@ -94,7 +94,7 @@ test("what a link can't be made for is said: who, what, by whose client, to wher
 test("connections are listed and shown with how they stand and what helps, never with a token", async (t) => {
   const { integration, openclaw, provider, database } = await open(t);
   const table = expectCode(await integration("list"), 0).stdout;
-  assert.match(table, /^TENANT +PROVIDER +STATE +ACCOUNT +CONNECTED +WHY\nalice +gmail +active +ann@example\.com/);
+  assert.match(table, /^TENANT +PROVIDER +STATE +ACCOUNT +WHY\nalice +gmail +active +ann@example\.com/);
   assert.equal(table.trimEnd().split("\n").length, 4);
   const listed = async (...words: string[]) =>
     listOf(expectCode(await integration("list", ...words, "--json"), 0), "connections").map(

@@ -23,7 +23,7 @@ export function withConnectionChoice(command: Command): Command {
   command
     .argument("[tenant]", "slug or id")
     .argument("[providers...]", "which of the tenant's; left out: all that it is connected to");
-  return withTenantSelectors(command).option("--provider <provider>", "only of this one; may be repeated", collect, []);
+  return withTenantSelectors(command).option("--provider <provider>", "only of this one; may be repeated", collect);
 }
 
 /**

@@ -30,7 +30,7 @@ export function command(): Command {
   return new Command()
     .argument("<tenant>", "slug or id")
     .argument("<provider>", "as `openclaw integration providers` shows them")
-    .option("--valid-for <hours>", "how long the link holds", numberFrom(1, MAX_HOURS), 24)
+    .option("--valid-for <hours>", `how long the link holds, ${MAX_HOURS} at most`, numberFrom(1, MAX_HOURS), 24)
     .option("--wait", "until an account was connected by it")
     .option("--timeout <seconds>", "how long to wait", patience, 900)
     .option("--json", "print one JSON document")

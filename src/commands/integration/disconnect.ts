@@ -26,7 +26,7 @@ export function command(): Command {
       "\nThe tokens are deleted, and the grant is revoked at the provider unless another connection stands on it.\n\nExamples:\n  openclaw integration disconnect alice gmail --confirm alice\n  openclaw integration disconnect --tag eu --provider gmail --dry-run",
     )
     .action(async (reference: string | undefined, names: string[], options) => {
-      const { provider, confirm: given, dryRun = false, input, reason, json, ...selectors } = options;
+      const { provider = [], confirm: given, dryRun = false, input, reason, json, ...selectors } = options;
       await withStore(async (store) => {
         const ctx = await openIntegrations(store);
         const choice = await chooseConnections(ctx, reference, [...names, ...provider], selectors);
@@ -79,12 +79,12 @@ async function end(
   { dryRun, reason }: { dryRun: boolean; reason: string },
 ): Promise<Outcome<Ending> & Revocation> {
   const none = { code: null, reason: null, revocation: null };
-  if (hasEnded(connection)) return { ...none, result: "already-disconnected" };
-  if (dryRun) return { ...none, result: "would-disconnect" };
+  if (hasEnded(connection)) return { result: "already-disconnected", ...none };
+  if (dryRun) return { result: "would-disconnect", ...none };
   try {
     const { tenantId, provider } = connection;
     const ended = await disconnect(ctx, { tenantId, provider }, { reason, askedBy: "operator" });
-    return { ...none, result: "disconnected", ...ended };
+    return { result: "disconnected", ...none, ...ended };
   } catch (error) {
     return { ...outcomeOf(error), revocation: null };
   }
@@ -92,9 +92,9 @@ async function end(
 
 const GRANT: Readonly<Record<Ended["revocation"], string>> = {
   revoked: "revoked at the provider",
-  shared: "goes on: another connection stands on it",
-  pending: "the provider could not be told; tried again by itself",
-  impossible: "can't be revoked from here; the person can do it in their account",
+  shared: "kept: another connection stands on it",
+  pending: "pending: the provider is told later",
+  impossible: "not revocable from here",
 };
 
 function print(items: readonly EndedItem[]): void {

@@ -10,11 +10,11 @@ import { printConnections } from "./view.ts";
 
 export function command(): Command {
   return withTenantSelectors(new Command().argument("[tenants...]", "slugs or ids; left out: all"))
-    .option("--provider <provider>", "only of this one; may be repeated", collect, [])
+    .option("--provider <provider>", "only of this one; may be repeated", collect)
     .addOption(new Option("--state <state...>", "only those that are one of these").choices(CONNECTION_STATES))
     .option("--json", "print one JSON document")
     .addHelpText("after", "\nExample:\n  openclaw integration list --state expired error")
-    .action(async (references: string[], { provider, state, json, ...selectors }) =>
+    .action(async (references: string[], { provider = [], state, json, ...selectors }) =>
       withStore(async (store) => {
         const providers = await openProviders(store);
         const tenants = await selectTenantsOrAll(store.db, references, selectors);

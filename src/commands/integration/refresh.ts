@@ -23,7 +23,7 @@ export function command(): Command {
       "after",
       "\nRenews the access now, however long it would last.\n\nExamples:\n  openclaw integration refresh alice gmail\n  openclaw integration refresh --all --provider gmail",
     )
-    .action(async (reference: string | undefined, names: string[], { provider, json, ...selectors }) =>
+    .action(async (reference: string | undefined, names: string[], { provider = [], json, ...selectors }) =>
       withStore(async (store) => {
         const ctx = await openIntegrations(store);
         const choice = await chooseConnections(ctx, reference, [...names, ...provider], selectors);

@@ -4,13 +4,12 @@ import { formatTime } from "../tenant/view.ts";
 
 export function printConnections(connections: readonly ConnectionView[]): void {
   printTable(
-    ["TENANT", "PROVIDER", "STATE", "ACCOUNT", "CONNECTED", "WHY"],
+    ["TENANT", "PROVIDER", "STATE", "ACCOUNT", "WHY"],
     connections.map((connection) => [
       connection.tenant,
       connection.provider,
       describeState(connection),
       connection.account ?? "–",
-      formatTime(connection.connectedAt),
       connection.reason ?? "–",
     ]),
   );
@@ -35,8 +34,8 @@ export function printConnection(connection: ConnectionView): void {
   ]);
 }
 
-/** At rest: kept and not used, because the tenant is removed. */
+/** At rest: kept and not used, because the tenant is removed. Pending: the provider has still to be told. */
 export function describeState({ state, atRest, revocation }: ConnectionView): string {
   if (atRest) return `${state} (at rest)`;
-  return revocation === null ? state : `${state} (revocation pending)`;
+  return revocation === null ? state : `${state} (pending)`;
 }
