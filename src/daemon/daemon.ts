@@ -62,6 +62,8 @@ const ROUTER_QUERY_MS = 20_000;
 /** One reserves, one settles; the rest is for what happens now and then. */
 const METER_CONNECTIONS = 4;
 const DRAIN_MS = 10_000;
+/** What is left of a refresh when its askers have their answers, or have left. */
+const SETTLE_MS = 5_000;
 /** Uploads go on to Telegram while they arrive here, and take as long as that takes. */
 const UPLOAD_MS = 15 * 60_000;
 
@@ -315,7 +317,7 @@ async function stop({ id, ctx, parts }: Daemon): Promise<void> {
   await Promise.all([closeServer(parts.web), parts.jobs?.stop(), parts.router?.stop()]);
   await closeServer(parts.gateway);
   // A refresh token that was just spent, and whose successor was not kept, would end its connection.
-  await endsWithin(DRAIN_MS, settleRefreshes(ctx));
+  await endsWithin(SETTLE_MS, settleRefreshes(ctx));
   await parts.meter?.close();
   if (parts.isSignedOn)
     await signOff(ctx.pool, id).catch((error: unknown) => ctx.log.warn({ error }, "could not sign off"));

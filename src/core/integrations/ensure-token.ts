@@ -1,4 +1,5 @@
 import { addMs } from "../platform/clock.ts";
+import { OpenClawError } from "../platform/errors.ts";
 import type { Connection } from "./connection.ts";
 import { type Ask, decide, type Gone, remainingOf } from "./decision.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
@@ -74,7 +75,7 @@ async function awaitRenewal(
 
 /** Undefined: the tokens that should be there are not. */
 async function answerWith(
-  { vault, clock }: IntegrationsContext,
+  { vault, clock, log }: IntegrationsContext,
   key: ConnectionKey,
   renewal: Renewal,
 ): Promise<TokenAnswer | undefined> {
@@ -91,8 +92,15 @@ async function answerWith(
     case "present":
       break;
   }
-  const tokens = await readTokens(vault, key, renewal.connection.secretVersion);
-  return tokens && tokenOf(renewal.connection, tokens.accessToken, false);
+  try {
+    const tokens = await readTokens(vault, key, renewal.connection.secretVersion);
+    return tokens && tokenOf(renewal.connection, tokens.accessToken, false);
+  } catch (error) {
+    // A vault that does not answer is one more trouble that passes.
+    if (!(error instanceof OpenClawError)) throw error;
+    log.warn({ error, ...key }, "the tokens of a connection could not be read");
+    return { kind: "unavailable", code: error.code, retryAt: addMs(clock.now(), USEFUL_MS) };
+  }
 }
 
 function tokenOf(connection: Connection, accessToken: string, renewed: boolean): TokenAnswer {

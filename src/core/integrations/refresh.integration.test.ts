@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { addMs } from "../platform/clock.ts";
+import { UpstreamError } from "../platform/errors.ts";
 import type { OAuthFault } from "../testing/fakes/oauth/faults.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { ensureToken } from "./ensure-token.ts";
@@ -245,6 +246,27 @@ test("tokens that are gone from the vault are a trouble that passes, not the end
   assert.equal((await stage.connection(key)).state, "active");
   const version = await ctx.vault.set(name, kept ?? "");
   await database.db.updateTable("connections").set({ secretVersion: version }).execute();
+  clock.advance(15_000);
+  assert.equal((await ask(ctx, key)).kind, "token");
+});
+
+test("while the vault is away nobody is told more than to come again, and then it works again", async (t) => {
+  const { clock, worker, ...stage } = await openStage(t, database.db);
+  const key = await stage.connect();
+  let isAway = true;
+  const away = <Result>(work: () => Promise<Result>): Promise<Result> =>
+    isAway ? Promise.reject(new UpstreamError("vault_failed", "away", { service: "vault", retryable: true })) : work();
+  const ctx = worker((vault) => ({
+    ...vault,
+    getNewest: (...args) => away(() => vault.getNewest(...args)),
+    getVersion: (...args) => away(() => vault.getVersion(...args)),
+  }));
+  const retryAt = (ms: number) => ({ kind: "unavailable", code: "vault_failed", retryAt: addMs(clock.now(), ms) });
+  assert.deepEqual(await ask(ctx, key), retryAt(10_000));
+  clock.advance(HOUR_MS);
+  assert.deepEqual(await ask(ctx, key), retryAt(15_000));
+  assert.equal(stage.refreshes(), 0);
+  isAway = false;
   clock.advance(15_000);
   assert.equal((await ask(ctx, key)).kind, "token");
 });
