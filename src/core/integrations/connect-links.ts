@@ -70,7 +70,8 @@ export function isConnectable({ status }: Pick<Tenant, "status">): boolean {
   return status !== "deleted" && status !== "deprovisioning";
 }
 
-function requireConnectable({ slug, status }: Tenant): void {
+/** @throws ConflictError `tenant_gone`. */
+export function requireConnectable({ slug, status }: Tenant): void {
   if (isConnectable({ status })) return;
   throw new ConflictError("tenant_gone", `Tenant ${slug} is ${status}; nothing can be connected to it.`);
 }

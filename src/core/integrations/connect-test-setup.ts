@@ -111,19 +111,24 @@ export async function openStage(
   };
 }
 
-export type ConnectOptions = { provider?: ProviderId; decision?: Decision; ctx?: IntegrationsContext };
+export type ConnectOptions = {
+  provider?: ProviderId;
+  decision?: Decision;
+  ctx?: IntegrationsContext;
+  signal?: AbortSignal;
+};
 
 async function connectThrough(
   base: IntegrationsContext,
   server: OAuthProvider,
   newLink: () => Promise<string>,
-  { provider = MAIL, decision, ctx = base }: ConnectOptions,
+  { provider = MAIL, decision, ctx = base, signal = NEVER }: ConnectOptions,
 ) {
   const begun = await beginConnect(ctx, provider, await newLink(), { redirectUri: REDIRECT_URI });
   if (begun.kind !== "begun") throw new Error(`it can't be begun: ${begun.kind}`);
   const { searchParams: answer } = server.consent(begun.url, decision);
   const { state, nonce } = begun;
-  return finishConnect(ctx, provider, { answer, state, nonce, redirectUri: REDIRECT_URI, signal: NEVER });
+  return finishConnect(ctx, provider, { answer, state, nonce, redirectUri: REDIRECT_URI, signal });
 }
 
 /** The newest that lie in the vault. */

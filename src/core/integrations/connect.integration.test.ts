@@ -182,3 +182,42 @@ test("a link that is replaced at the last moment connects nothing, and what was 
   assert.deepEqual([await find(tenantId), await tokens(tenantId)], [undefined, undefined]);
   assert.ok(server.grants.every(({ isAlive }) => !isAlive));
 });
+
+test("a tenant that is on its way out at the last moment is not connected either", async (t) => {
+  const { ctx, connect, find, tokens, tenantId, vault, server } = await setUp(t);
+  const set: Vault["set"] = async (name, value) => {
+    await database.pool.query("UPDATE tenants SET status = 'deprovisioning' WHERE id = $1", [tenantId]);
+    return vault.set(name, value);
+  };
+  const outcome = await connect(tenantId, { ctx: { ...ctx, vault: { ...vault, set } } });
+  assert.equal(outcome.kind, "tenant-gone");
+  assert.deepEqual([await find(tenantId), await tokens(tenantId)], [undefined, undefined]);
+  assert.ok(server.grants.every(({ isAlive }) => !isAlive));
+});
+
+test("when patience ends after the grant was given, the grant ends, too (F77)", async (t) => {
+  const { connect, find, tokens, tenantId, server } = await setUp(t);
+  const patience = new AbortController();
+  const held = server.hold("token", "after");
+  const outcome = connect(tenantId, { signal: patience.signal });
+  await held.reached;
+  patience.abort();
+  held.release();
+  await assert.rejects(outcome, { name: "AbortError" });
+  assert.deepEqual([await find(tenantId), await tokens(tenantId)], [undefined, undefined]);
+  assert.deepEqual(
+    server.grants.map(({ isAlive }) => isAlive),
+    [false],
+  );
+});
+
+test("of a tenant that is forgotten while the provider refuses, nothing is recorded", async (t) => {
+  const { connect, tenantId, server } = await setUp(t);
+  const held = server.hold("token", "before");
+  server.failNext("token", { status: 503 });
+  const outcome = connect(tenantId);
+  await held.reached;
+  await database.pool.query("DELETE FROM tenants WHERE id = $1", [tenantId]);
+  held.release();
+  assert.equal((await outcome).kind, "unavailable");
+});

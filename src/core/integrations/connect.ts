@@ -6,7 +6,7 @@ import { isConnectable } from "./connect-links.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import type { ConnectRefusal, ConsentRefusal, OfferRefusal } from "./connect-refusals.ts";
 import { secretsOf, takeState } from "./consent.ts";
-import { type EventOutcome, recordEvent } from "./events.ts";
+import { type EventOutcome, recordEventOfAnybody } from "./events.ts";
 import { type Granted, revokeGrant } from "./grants.ts";
 import { keepConnection, type Keeping } from "./keep-connection.ts";
 import { findLink, type OAuthState } from "./link-store.ts";
@@ -29,6 +29,9 @@ export type ConsentAnswer = {
   redirectUri: string;
   signal: AbortSignal;
 };
+
+/** What was granted for nothing is ended though nobody waits any more. */
+const never = new AbortController().signal;
 
 const EVENT_OUTCOMES: Partial<Record<ConnectRefusal["kind"], EventOutcome>> = {
   denied: "denied",
@@ -55,7 +58,7 @@ export async function finishConnect(
   const outcome = await takeAnswer(ctx, provider, state, consent);
   // A connection is recorded together with its event, and of a tenant that is gone nothing is.
   if (outcome.kind !== "connected" && outcome.kind !== "tenant-gone")
-    await recordEvent(ctx.db, {
+    await recordEventOfAnybody(ctx.db, {
       tenantId: state.tenantId,
       provider: providerId,
       at: ctx.clock.now(),
@@ -149,10 +152,10 @@ function judge(provider: ProviderDefinition, { reply, scopes }: Granted): Consen
 async function giveBack(
   ctx: IntegrationsContext,
   provider: ReadyProvider,
-  { state, granted: { reply, account }, signal }: Keeping,
+  { state, granted: { reply, account } }: Keeping,
 ): Promise<void> {
   const { tenantId } = state;
   const grant = { tenantId, client: provider.definition.client, accountSubject: account?.subject ?? null };
   const tokens = { accessToken: reply.accessToken, refreshToken: reply.refreshToken ?? null };
-  await revokeGrant(ctx.db, provider, { grant, tokens }, signal);
+  await revokeGrant(ctx.db, provider, { grant, tokens }, never);
 }

@@ -1,6 +1,6 @@
 import { type Insertable, sql } from "kysely";
 import { addMs, type Clock } from "../platform/clock.ts";
-import type { Db } from "../platform/db.ts";
+import { type Db, isForeignKeyViolation } from "../platform/db.ts";
 import { pruneRows } from "../platform/prune.ts";
 import type { ConnectionEvents } from "../platform/schema.ts";
 import type { ConnectionKey } from "./store.ts";
@@ -27,6 +27,16 @@ export type AskedBy = ConnectionEvent["askedBy"];
 /** Keeps what was done about a connection, and how it went. Nothing in it may be secret. */
 export async function recordEvent(db: Db, event: ConnectionEvent): Promise<void> {
   await db.insertInto("connectionEvents").values(event).execute();
+}
+
+/** The same outside a transaction, for whoever can't tell whether the tenant is still there: of one that is gone nothing is kept. */
+export async function recordEventOfAnybody(db: Db, event: ConnectionEvent): Promise<void> {
+  try {
+    await recordEvent(db, event);
+  } catch (error) {
+    // To translate.
+    if (!isForeignKeyViolation(error)) throw error;
+  }
 }
 
 /** The newest `limit`, oldest first. */

@@ -4,11 +4,12 @@ import { addMs } from "../platform/clock.ts";
 import { isForeignKeyViolation } from "../platform/db.ts";
 import { ConflictError } from "../platform/errors.ts";
 import { planRefresh } from "./backoff.ts";
+import { requireConnectable } from "./connect-links.ts";
 import type { ConsentRefusal, OfferRefusal } from "./connect-refusals.ts";
 import type { Connection } from "./connection.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { recordEvent } from "./events.ts";
-import { findTenantById } from "../tenants/tenants.ts";
+import { findTenantById, getTenant } from "../tenants/tenants.ts";
 import { enqueueFormerGrant } from "./former-grant.ts";
 import type { Granted } from "./grants.ts";
 import { keepTokens } from "./kept-tokens.ts";
@@ -41,6 +42,8 @@ export async function keepConnection(
     );
     if (!isKept) return { kind: (await clearAway(ctx, key)) ? "overtaken" : "tenant-gone" };
   } catch (error) {
+    // Who never had the lease has written nothing.
+    if (isConflict(error, "connection_busy")) return { kind: "overtaken" };
     const refusal = await refusalFor(ctx, state, error);
     if (refusal === undefined) throw error;
     await clearAway(ctx, key);
@@ -55,11 +58,13 @@ async function refusalFor(
   { linkHash }: OAuthState,
   error: unknown,
 ): Promise<ConsentRefusal | OfferRefusal | undefined> {
-  if (isForeignKeyViolation(error)) return { kind: "tenant-gone" };
-  if (!(error instanceof ConflictError)) return undefined;
-  if (error.code === "connection_busy") return { kind: "overtaken" };
-  const link = error.code === LINK_SPENT ? await findLink(ctx.db, linkHash) : undefined;
+  if (isForeignKeyViolation(error) || isConflict(error, "tenant_gone")) return { kind: "tenant-gone" };
+  const link = isConflict(error, LINK_SPENT) ? await findLink(ctx.db, linkHash) : undefined;
   return link === undefined ? undefined : endOf(link);
+}
+
+function isConflict(error: unknown, code: string): boolean {
+  return error instanceof ConflictError && error.code === code;
 }
 
 /** What may have been written is nobody's now, unless somebody else connected meanwhile. @returns whether the tenant is there. */
@@ -141,7 +146,9 @@ async function recordConnected(ctx: IntegrationsContext, { state, its, former, s
     durationMs: Math.round(performance.now() - startedAt),
     retryAt: null,
   });
-  // After the event, which holds on to the tenant: in the order in which a new link takes the two.
+  // After the event, which holds on to the tenant: in the order in which a new link takes the two, and so that none is forgotten
+  // whose connection is made here.
+  requireConnectable(await getTenant(ctx.db, tenantId));
   if (!(await useLink(ctx.db, state.linkHash, now)))
     throw new ConflictError(LINK_SPENT, "The link was used, or replaced, meanwhile.");
   const replaces = former !== undefined && former.state !== "revoked";
