@@ -132,6 +132,22 @@ test("connecting again with the same account ends nothing, and neither does one 
   assert.ok(server.holderOf((await tokens(other, CALENDAR))?.accessToken ?? "") !== undefined);
 });
 
+test("a former grant whose tokens are gone by then is said to live on, and one of a forgotten tenant is ended all the same", async (t) => {
+  const { bob, ctx, connect, jobs, tenantId, outcomes, vault, server } = await setUp(t);
+  await connect(tenantId);
+  await connect(tenantId, { decision: { subject: bob.subject } });
+  const [former] = await jobs("connection.end-former");
+  await endFormerGrant(
+    { ...ctx, vault: { ...vault, getVersion: async () => undefined } },
+    former as FormerGrant,
+    NEVER,
+  );
+  assert.equal((await outcomes()).at(-1), "revoke failed impossible");
+  await database.pool.query("DELETE FROM tenants WHERE id = $1", [tenantId]);
+  await endFormerGrant(ctx, former as FormerGrant, NEVER);
+  assert.equal(server.grants[0]?.isAlive, false);
+});
+
 test("two providers of one account live side by side", async (t) => {
   const { connect, tenantId, tokens, server } = await setUp(t);
   await connect(tenantId);

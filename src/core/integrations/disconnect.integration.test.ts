@@ -9,7 +9,7 @@ import { createTestDatabase } from "../testing/database.ts";
 import { trustLoopback } from "../testing/fakes/azure/certificate.ts";
 import { startIdentityServer } from "../testing/fakes/azure/identity-server.ts";
 import { startKeyVault } from "../testing/fakes/azure/key-vault.ts";
-import { CALENDAR, MAIL, NEVER, openStage } from "./connect-test-setup.ts";
+import { CALENDAR, MAIL, NEVER, openStage, providersOf } from "./connect-test-setup.ts";
 import { disconnect, sweepRevocations } from "./disconnect.ts";
 import { ensureToken } from "./ensure-token.ts";
 import { listEvents } from "./events.ts";
@@ -105,6 +105,28 @@ test("after a day the tokens go all the same, and that the provider was not told
   assert.equal((await outcomes()).at(-1), "failed server_error");
   const audit = await listTenantEvents(database.db, tenantId, 5);
   assert.equal(audit.at(-1)?.action, "connection.revocation-given-up");
+});
+
+test("where the client or the provider is not configured, the provider is told by somebody for whom it is (F77)", async (t) => {
+  const { ctx, disconnect, sweep, tokens, works, tenantId, clock, outcomes } = await setUp(t);
+  const unready = ctx.providers.list().map(({ definition }) => ({ definition, client: undefined }));
+  for (const known of [[], unready])
+    assert.deepEqual(await disconnect({ ...ctx, providers: providersOf(known) }), { revocation: "pending" });
+  assert.ok((await tokens(tenantId)) !== undefined && works());
+  clock.advance(HOUR_MS);
+  assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
+  assert.equal(works(), false);
+  assert.deepEqual(await outcomes(), ["unavailable provider_unknown", "unavailable client_missing", "done revoked"]);
+});
+
+test("what can't be revoked is said to be so, and its tokens go", async (t) => {
+  const { ctx, disconnect, tokens, tenantId, outcomes } = await setUp(t);
+  const mute = ctx.providers
+    .list()
+    .map(({ definition, client }) => ({ definition: { ...definition, revokeUrl: undefined }, client }));
+  assert.deepEqual(await disconnect({ ...ctx, providers: providersOf(mute) }), { revocation: "impossible" });
+  assert.equal(await tokens(tenantId), undefined);
+  assert.deepEqual(await outcomes(), ["failed impossible"]);
 });
 
 test("connecting anew calls off what the provider had still to be told", async (t) => {

@@ -5,7 +5,7 @@ import { planRetry, planWait } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { type AskedBy, recordEvent } from "./events.ts";
-import { revokeGrant, type Revocation } from "./grants.ts";
+import { outcomeOf, revokeGrant, type Revocation } from "./grants.ts";
 import { forgetTokens, readNewestTokens, readTokens } from "./kept-tokens.ts";
 import type { Held } from "./lease.ts";
 import type { ConnectionKey } from "./store.ts";
@@ -35,7 +35,8 @@ export async function endGrant(
   const tokens = await findTokens(ctx.vault, connection);
   // Whoever was overtaken might end the grant of somebody who connected anew.
   if (!(await held.secure())) throw overtaken(held.key);
-  const revocation = await revoke(ctx, connection, tokens, ending.signal);
+  const provider = ctx.providers.find(connection.provider);
+  const revocation = await revokeGrant(ctx.db, provider, { grant: connection, tokens }, ending.signal);
   const isLate = ctx.clock.now() >= ending.giveUpAt;
   if (revocation.kind === "failed" && !isLate) {
     await postpone(ctx, held, connection, { revocation, ending, startedAt });
@@ -47,17 +48,6 @@ export async function endGrant(
   );
   if (!outcome) throw overtaken(held.key);
   return { revocation: revocation.kind === "failed" ? "impossible" : revocation.kind };
-}
-
-async function revoke(
-  ctx: IntegrationsContext,
-  connection: Connection,
-  tokens: TokenSet | undefined,
-  signal: AbortSignal,
-): Promise<Revocation> {
-  const provider = ctx.providers.find(connection.provider);
-  if (provider === undefined || tokens === undefined) return { kind: "impossible" };
-  return revokeGrant(ctx.db, provider, { grant: connection, tokens }, signal);
 }
 
 /** Of a refresh that was cut off before its tokens counted, the newest are those that still end the grant. */
@@ -97,7 +87,7 @@ async function note(
     at: ctx.clock.now(),
     kind: "revoke",
     askedBy: ending.askedBy,
-    outcome: revocation.kind === "failed" ? (retryAt === null ? "failed" : "unavailable") : "done",
+    outcome: retryAt === null ? outcomeOf(revocation) : "unavailable",
     code,
     durationMs: Math.round(performance.now() - startedAt),
     retryAt,

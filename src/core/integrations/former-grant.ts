@@ -3,8 +3,8 @@ import { UpstreamError } from "../platform/errors.ts";
 import { enqueueJob, type JobPayloads } from "../platform/jobs.ts";
 import type { Connection } from "./connection.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
-import { recordEvent } from "./events.ts";
-import { revokeGrant } from "./grants.ts";
+import { recordEventOfAnybody } from "./events.ts";
+import { outcomeOf, revokeGrant } from "./grants.ts";
 import { readTokens } from "./kept-tokens.ts";
 
 /** A grant whose connection now has another. */
@@ -42,17 +42,14 @@ export async function endFormerGrant(
   const startedAt = performance.now();
   const provider = ctx.providers.find(providerId);
   const tokens = await readTokens(ctx.vault, { tenantId, provider: providerId }, secretVersion);
-  const revocation =
-    provider === undefined || tokens === undefined
-      ? ({ kind: "impossible" } as const)
-      : await revokeGrant(ctx.db, provider, { grant: former, tokens }, signal);
-  await recordEvent(ctx.db, {
+  const revocation = await revokeGrant(ctx.db, provider, { grant: former, tokens }, signal);
+  await recordEventOfAnybody(ctx.db, {
     tenantId,
     provider: providerId,
     at: ctx.clock.now(),
     kind: "revoke",
     askedBy: "subscriber",
-    outcome: revocation.kind === "failed" ? "unavailable" : "done",
+    outcome: revocation.kind === "failed" ? "unavailable" : outcomeOf(revocation),
     code: revocation.kind === "failed" ? revocation.code : revocation.kind,
     durationMs: Math.round(performance.now() - startedAt),
     retryAt: null,

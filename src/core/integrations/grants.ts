@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import type { Account, Provider, TokenReply } from "../adapters/oauth/oauth-provider.ts";
 import type { Db } from "../platform/db.ts";
 import type { Connection } from "./connection.ts";
+import type { EventOutcome } from "./events.ts";
 import type { TokenSet } from "./token-set.ts";
 
 /** A grant that may be kept. */
@@ -23,7 +24,7 @@ export async function isGrantShared(db: Db, { tenantId, client, accountSubject }
   return rows.length > 0;
 }
 
-/** How a grant was ended: `shared`: it was not, for others stand on it; `impossible`: not from here. */
+/** How a grant was ended: `shared`: it was not, for others stand on it; `impossible`: it lives on, and nobody can end it from here. */
 export type Revocation =
   | { kind: "revoked" | "shared" | "impossible" }
   | { kind: "failed"; code: string; retryAfterMs: number | undefined };
@@ -31,14 +32,26 @@ export type Revocation =
 /** Tells the provider that a grant is over, unless a living connection stands on it. Nothing is recorded here. */
 export async function revokeGrant(
   db: Db,
-  { definition, client }: Provider,
-  { grant, tokens }: { grant: Grant; tokens: Pick<TokenSet, "accessToken" | "refreshToken"> },
+  provider: Provider | undefined,
+  { grant, tokens }: { grant: Grant; tokens: Pick<TokenSet, "accessToken" | "refreshToken"> | undefined },
   signal: AbortSignal,
 ): Promise<Revocation> {
   if (await isGrantShared(db, grant)) return { kind: "shared" };
-  if (client === undefined || definition.revokeUrl === undefined) return { kind: "impossible" };
-  const result = await client.revoke(tokens.refreshToken ?? tokens.accessToken, signal);
+  if (tokens === undefined) return { kind: "impossible" };
+  // Not configured here, it may be so elsewhere, or soon again.
+  if (provider === undefined) return failed("provider_unknown");
+  if (provider.definition.revokeUrl === undefined) return { kind: "impossible" };
+  if (provider.client === undefined) return failed("client_missing");
+  const result = await provider.client.revoke(tokens.refreshToken ?? tokens.accessToken, signal);
   if (result.kind === "revoked") return { kind: "revoked" };
-  const retryAfterMs = result.kind === "unavailable" ? result.retryAfterMs : undefined;
-  return { kind: "failed", code: result.code, retryAfterMs };
+  return failed(result.code, result.kind === "unavailable" ? result.retryAfterMs : undefined);
+}
+
+function failed(code: string, retryAfterMs?: number): Revocation {
+  return { kind: "failed", code, retryAfterMs };
+}
+
+/** Of one that is not tried again. */
+export function outcomeOf({ kind }: Revocation): EventOutcome {
+  return kind === "failed" || kind === "impossible" ? "failed" : "done";
 }
