@@ -162,6 +162,25 @@ test("connections are renewed at once, with a result for each", async (t) => {
     expectCode(await integration("refresh", ...words), 2);
 });
 
+test("interrupted, renewing ends what is under way, so that no token is spent for nothing, and prints one document", async (t) => {
+  const { openclaw, provider, database } = await open(t);
+  const hold = provider.hold("token", "before");
+  let isUnderWay = false;
+  void hold.reached.then(() => (isUnderWay = true));
+  const when = async () => {
+    // Once the command has been told to stop.
+    if (isUnderWay) setImmediate(hold.release);
+    return isUnderWay;
+  };
+  const outcome = expectCode(
+    await openclaw.interrupted(when, "integration", "refresh", "alice", "gmail", "--json"),
+    130,
+  );
+  assert.equal(listOf(outcome, "items")[0]?.["result"], "renewed");
+  const { rows } = await database.pool.query("SELECT FROM connections WHERE refreshed_at IS NOT NULL AND attempts = 0");
+  assert.equal(rows.length, 1);
+});
+
 test("a connection is ended after a confirmation, and the result says what became of the grant", async (t) => {
   const { integration, provider, database } = await open(t);
   const disconnect = (...words: string[]) => integration("disconnect", ...words);
