@@ -157,5 +157,5 @@ async function giveBack(
   const { tenantId } = state;
   const grant = { tenantId, client: provider.definition.client, accountSubject: account?.subject ?? null };
   const tokens = { accessToken: reply.accessToken, refreshToken: reply.refreshToken ?? null };
-  await revokeGrant(ctx.db, provider, { grant, tokens }, never);
+  await revokeGrant(ctx, provider, { grant, tokens }, never);
 }

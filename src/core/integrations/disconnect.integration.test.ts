@@ -14,6 +14,7 @@ import { disconnect, sweepRevocations } from "./disconnect.ts";
 import { ensureToken } from "./ensure-token.ts";
 import { listEvents } from "./events.ts";
 import { withLease } from "./lease.ts";
+import { sweepConnections } from "./sweep.ts";
 
 const HOUR_MS = 3_600_000;
 const ASKED = { reason: "asked", askedBy: "operator" } as const;
@@ -70,6 +71,26 @@ test("a grant that others stand on is left alive, and ends with the last of them
   assert.equal(works(accessToken), true);
   assert.deepEqual(await disconnect(ctx, { tenantId: other, provider: CALENDAR }, ASKED), { revocation: "revoked" });
   assert.equal(works(accessToken), false);
+});
+
+test("whoever connected the account while its grant was being revoked is found dead at once, and told (F77)", async (t) => {
+  const { ctx, connect, disconnect, find, newTenant, server, jobs } = await setUp(t);
+  const other = await newTenant();
+  const held = server.hold("revoke", "before");
+  const disconnected = disconnect();
+  await held.reached;
+  assert.equal((await connect(other)).kind, "connected");
+  held.release();
+  assert.deepEqual(await disconnected, { revocation: "revoked" });
+  await sweepConnections(ctx, NEVER);
+  const { state, reason, grantId } = (await find(other)) ?? {};
+  assert.deepEqual([state, reason], ["expired", "grant_dead"]);
+  assert.deepEqual((await jobs("connection.tell")).at(-1), {
+    tenantId: other,
+    provider: MAIL,
+    grantId,
+    news: "expired",
+  });
 });
 
 test("a provider that can't be reached is told later, with patience, and until then the tokens are kept", async (t) => {

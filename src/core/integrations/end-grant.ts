@@ -36,7 +36,7 @@ export async function endGrant(
   // Whoever was overtaken might end the grant of somebody who connected anew.
   if (!(await held.secure())) throw overtaken(held.key);
   const provider = ctx.providers.find(connection.provider);
-  const revocation = await revokeGrant(ctx.db, provider, { grant: connection, tokens }, ending.signal);
+  const revocation = await revokeGrant(ctx, provider, { grant: connection, tokens }, ending.signal);
   const isLate = ctx.clock.now() >= ending.giveUpAt;
   if (revocation.kind === "failed" && !isLate) {
     await postpone(ctx, held, connection, { revocation, ending, startedAt });

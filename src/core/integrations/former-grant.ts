@@ -42,7 +42,7 @@ export async function endFormerGrant(
   const startedAt = performance.now();
   const provider = ctx.providers.find(providerId);
   const tokens = await readTokens(ctx.vault, { tenantId, provider: providerId }, secretVersion);
-  const revocation = await revokeGrant(ctx.db, provider, { grant: former, tokens }, signal);
+  const revocation = await revokeGrant(ctx, provider, { grant: former, tokens }, signal);
   await recordEventOfAnybody(ctx.db, {
     tenantId,
     provider: providerId,

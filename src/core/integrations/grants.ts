@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import type { Account, Provider, TokenReply } from "../adapters/oauth/oauth-provider.ts";
 import type { Db } from "../platform/db.ts";
 import type { Connection } from "./connection.ts";
+import type { IntegrationsContext } from "./integrations-context.ts";
 import type { EventOutcome } from "./events.ts";
 import type { TokenSet } from "./token-set.ts";
 
@@ -15,13 +16,25 @@ export type Grant = Pick<Connection, "tenantId" | "client" | "accountSubject">;
  * Whether a living connection of anybody stands on that grant: revoking one token of it would end them all (F77). Where no account
  * is known, connections of one tenant by one client are taken to share.
  */
-export async function isGrantShared(db: Db, { tenantId, client, accountSubject }: Grant): Promise<boolean> {
-  const { rows } = await sql`
-    SELECT FROM connections WHERE client = ${client} AND state IN ('active', 'error')
-      AND account_subject IS NOT DISTINCT FROM ${accountSubject}::text
-      AND (account_subject IS NOT NULL OR tenant_id = ${tenantId})
-    LIMIT 1`.execute(db);
+async function isGrantShared(db: Db, grant: Grant): Promise<boolean> {
+  const { rows } = await sql`SELECT FROM connections WHERE ${standsOn(grant)} LIMIT 1`.execute(db);
   return rows.length > 0;
+}
+
+function standsOn({ tenantId, client, accountSubject }: Grant) {
+  return sql<boolean>`client = ${client} AND state IN ('active', 'error')
+    AND account_subject IS NOT DISTINCT FROM ${accountSubject}::text
+    AND (account_subject IS NOT NULL OR tenant_id = ${tenantId})`;
+}
+
+/** Whoever connected while the provider was told has what may be over: that is found out now, and not when it is due. */
+async function doubtLatecomers({ db, clock }: GrantContext, grant: Grant): Promise<void> {
+  await db
+    .updateTable("connections")
+    .set({ refreshAt: clock.now() })
+    .where(standsOn(grant))
+    .where("hasRefreshToken", "=", true)
+    .execute();
 }
 
 /** How a grant was ended: `shared`: it was not, for others stand on it; `impossible`: it lives on, and nobody can end it from here. */
@@ -29,20 +42,24 @@ export type Revocation =
   | { kind: "revoked" | "shared" | "impossible" }
   | { kind: "failed"; code: string; retryAfterMs: number | undefined };
 
+type GrantContext = Pick<IntegrationsContext, "db" | "clock">;
+
 /** Tells the provider that a grant is over, unless a living connection stands on it. Nothing is recorded here. */
 export async function revokeGrant(
-  db: Db,
+  ctx: GrantContext,
   provider: Provider | undefined,
   { grant, tokens }: { grant: Grant; tokens: Pick<TokenSet, "accessToken" | "refreshToken"> | undefined },
   signal: AbortSignal,
 ): Promise<Revocation> {
-  if (await isGrantShared(db, grant)) return { kind: "shared" };
+  if (await isGrantShared(ctx.db, grant)) return { kind: "shared" };
   if (tokens === undefined) return { kind: "impossible" };
   // Not configured here, it may be so elsewhere, or soon again.
   if (provider === undefined) return failed("provider_unknown");
   if (provider.definition.revokeUrl === undefined) return { kind: "impossible" };
   if (provider.client === undefined) return failed("client_missing");
   const result = await provider.client.revoke(tokens.refreshToken ?? tokens.accessToken, signal);
+  // Also when no answer came: it may have taken effect.
+  await doubtLatecomers(ctx, grant);
   if (result.kind === "revoked") return { kind: "revoked" };
   return failed(result.code, result.kind === "unavailable" ? result.retryAfterMs : undefined);
 }
