@@ -10,7 +10,7 @@ export type FlowCookie = {
 
 /** On https, `__Host-` keeps other hosts of the same domain from setting it; on plain http, which is for loopback, no browser would take that. */
 export function flowCookie(publicUrl: string, state: string): FlowCookie {
-  const isSecure = publicUrl.startsWith("https:");
+  const isSecure = new URL(publicUrl).protocol === "https:";
   const name = `${isSecure ? "__Host-" : ""}openclaw-connect-${hash("sha256", state, "hex").slice(0, 16)}`;
   const attributes = `; Path=/; HttpOnly; SameSite=Lax${isSecure ? "; Secure" : ""}`;
   return {

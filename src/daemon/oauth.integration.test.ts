@@ -288,7 +288,7 @@ test("what fails here is an apology with a number, and nothing internal", async 
 
 test("what one daemon began another finishes, and a cookie on https is the host's alone (F71)", async (t) => {
   const { browser, start, ctx, serve, tenantId, find, server } = await setUp(t);
-  const publicUrl = "https://bot.example.com";
+  const publicUrl = "HTTPS://bot.example.com";
   const pool = createPool({ url: database.url, max: 2, applicationName: "other", onIdleError: () => undefined });
   t.after(() => pool.end());
   const [one, other] = [await serve(ctx, publicUrl), await serve({ ...ctx, db: createDb(pool) }, publicUrl)];
@@ -298,8 +298,8 @@ test("what one daemon began another finishes, and a cookie on https is the host'
     /^__Host-openclaw-connect-[0-9a-f]{16}=[\w-]{43}; Max-Age=600; Path=\/; HttpOnly; SameSite=Lax; Secure$/,
   );
   const back = server.consent(locationOf(began));
-  assert.equal(back.origin + back.pathname, `${publicUrl}/oauth/gmail/callback`);
-  const answer = await browser.get(back.href.replace(publicUrl, other));
+  assert.equal(back.origin + back.pathname, "https://bot.example.com/oauth/gmail/callback");
+  const answer = await browser.get(back.href.replace(back.origin, other));
   assert.match(answer.html, /is connected/);
   assert.match(String(answer.headers["set-cookie"]), /^__Host-\S+=; Max-Age=0; /);
   assert.equal((await find(tenantId))?.state, "active");
