@@ -51,23 +51,31 @@ type RenewedItem = Item<"renewed" | "kept"> & Times;
 
 const NOTHING: Times = { accessExpiresAt: null, retryAt: null };
 
-/** Interrupted, it begins with no more; what is under way comes to its end, so that no token is spent for nothing. */
+/** Interrupted or broken, it begins with no more; what is under way comes to its end, so that no token is spent for nothing. */
 async function renewAll(
   ctx: IntegrationsContext,
   connections: readonly ConnectionView[],
   { isNamed, signal }: Renewing,
 ): Promise<RenewedItem[]> {
   const slots = createSlots(AT_ONCE);
-  const items = await Promise.all(
-    connections.map((connection) =>
+  const items: (RenewedItem | undefined)[] = [];
+  const broken: unknown[] = [];
+  await Promise.all(
+    connections.map((connection, index) =>
       slots.use(async () => {
-        if (signal.aborted) return [];
-        const outcome = isRenewable(connection) ? await renew(ctx, connection) : refuse(connection, isNamed);
-        return [{ ...itemOf(connection), ...outcome }];
+        if (signal.aborted || broken.length > 0) return;
+        try {
+          const outcome = isRenewable(connection) ? await renew(ctx, connection) : refuse(connection, isNamed);
+          items[index] = { ...itemOf(connection), ...outcome };
+        } catch (error) {
+          // Thrown at once, it would end the others where they stand.
+          broken.push(error);
+        }
       }),
     ),
   );
-  return items.flat();
+  if (broken.length > 0) throw broken[0];
+  return items.filter((item) => item !== undefined);
 }
 
 function isRenewable({ state, atRest, code }: ConnectionView): boolean {
@@ -90,8 +98,9 @@ async function renew(ctx: IntegrationsContext, connection: ConnectionView): Prom
     const renewal = await renewConnection(ctx, { tenantId, provider }, asked);
     if (renewal.kind === "renewed" || renewal.kind === "present") {
       const { accessExpiresAt } = renewal.connection;
+      const isKept = renewal.kind === "present" && accessExpiresAt === null;
       return {
-        result: accessExpiresAt === null ? "kept" : "renewed",
+        result: isKept ? "kept" : "renewed",
         code: null,
         reason: null,
         accessExpiresAt,
