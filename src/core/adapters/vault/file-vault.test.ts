@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import test, { after, before } from "node:test";
-import { ConfigError } from "../../platform/errors.ts";
+import { ConfigError, UpstreamError } from "../../platform/errors.ts";
 import { vaultContract } from "./contract.ts";
 import { createFileVault } from "./file-vault.ts";
 
@@ -35,6 +35,19 @@ test("a secret moved to another name can't be opened, nor any with another key",
   await assert.rejects(other.get("mine"), ConfigError);
   await rename(path.join(folder, "newest", "mine"), path.join(folder, "newest", "yours"));
   await assert.rejects(vault.get("yours"), ConfigError);
+});
+
+test("a disk that takes nothing, or gives nothing, is an outside trouble and no bug", async () => {
+  const folder = newFolder();
+  const vault = createFileVault({ folder, key: undefined });
+  await vault.set("a", "value");
+  await writeFile(path.join(folder, "versions", "b"), "in the way");
+  await mkdir(path.join(folder, "newest", "c"));
+  const isTrouble = (error: unknown) =>
+    error instanceof UpstreamError && error.code === "vault_failed" && error.retryable && error.cause instanceof Error;
+  await assert.rejects(vault.set("b", "value"), isTrouble);
+  await assert.rejects(vault.getNewest("c"), isTrouble);
+  assert.equal(await vault.get("a"), "value");
 });
 
 test("processes that start at once share one key, and concurrent writers leave one whole value (F41)", async () => {

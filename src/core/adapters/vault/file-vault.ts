@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { ConfigError } from "../../platform/errors.ts";
+import { ConfigError, OpenClawError, UpstreamError } from "../../platform/errors.ts";
 import { seal, unseal } from "./sealed-secret.ts";
 import { createVaultFiles, type VaultFiles } from "./vault-files.ts";
 import { createGivenKeys, createKeyFiles, type KeyFiles, type VaultKey, type VaultKeys } from "./vault-keys.ts";
@@ -42,37 +42,57 @@ export function createFileVault(options: FileVaultOptions): Vault {
     return version;
   }
 
+  async function getVersion(given: string, version: string): Promise<string | undefined> {
+    const name = checkSecretName(given);
+    if (!isVersion(version)) return undefined;
+    await files.prepare();
+    const read = await readSealed(keys, name, () => files.readVersion(name, version));
+    const found = read === undefined ? await getNewest(name) : read.secret;
+    return found?.version === version ? found.value : undefined;
+  }
+
+  async function set(given: string, value: string): Promise<string> {
+    const name = checkSecretName(given);
+    checkSecretValue(name, value);
+    await files.prepare();
+    for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+      const version = await tryToSet(name, value);
+      if (version !== undefined) return version;
+    }
+    throw new Error(`the secret ${name} is deleted as often as it is written`);
+  }
+
+  async function remove(given: string): Promise<void> {
+    const name = checkSecretName(given);
+    await files.prepare();
+    await files.remove(name);
+  }
+
+  async function list(prefix: string): Promise<string[]> {
+    await files.prepare();
+    return (await files.listNames()).filter((name) => name.startsWith(prefix.toLowerCase()));
+  }
+
   return {
-    get: async (name) => (await getNewest(name))?.value,
-    getNewest,
-    async getVersion(given, version) {
-      const name = checkSecretName(given);
-      if (!isVersion(version)) return undefined;
-      await files.prepare();
-      const read = await readSealed(keys, name, () => files.readVersion(name, version));
-      const found = read === undefined ? await getNewest(name) : read.secret;
-      return found?.version === version ? found.value : undefined;
-    },
-    async set(given, value) {
-      const name = checkSecretName(given);
-      checkSecretValue(name, value);
-      await files.prepare();
-      for (let tries = 0; tries < MAX_TRIES; tries += 1) {
-        const version = await tryToSet(name, value);
-        if (version !== undefined) return version;
-      }
-      throw new Error(`the secret ${name} is deleted as often as it is written`);
-    },
-    async delete(given) {
-      const name = checkSecretName(given);
-      await files.prepare();
-      await files.remove(name);
-    },
-    async list(prefix) {
-      await files.prepare();
-      return (await files.listNames()).filter((name) => name.startsWith(prefix.toLowerCase()));
-    },
+    get: async (name) => (await inOurWords(getNewest(name)))?.value,
+    getNewest: (name) => inOurWords(getNewest(name)),
+    getVersion: (name, version) => inOurWords(getVersion(name, version)),
+    set: (name, value) => inOurWords(set(name, value)),
+    delete: (name) => inOurWords(remove(name)),
+    list: (prefix) => inOurWords(list(prefix)),
   };
+}
+/** A disk that is full, or gone, is an outside trouble as any other vault's. */
+async function inOurWords<Result>(work: Promise<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    // To translate.
+    if (error instanceof OpenClawError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    const options = { service: "vault", retryable: true, cause: error };
+    throw new UpstreamError("vault_failed", `The file vault could not be used: ${why}.`, options);
+  }
 }
 
 /** `keyFiles`: the keys once more where they lie in the folder, and can be changed. */
