@@ -196,3 +196,30 @@ test("a new refresh token is not given up because the vault is away for a moment
   assert.equal(stage.refreshes(), 1);
   await isConsistent(stage, key);
 });
+
+test("while a vault can be read but takes nothing, no more refresh tokens are spent, and then all goes on", async (t) => {
+  const stage = await openStage(t, database.db, { rotates: false });
+  const [first, second] = [await stage.connect(), await stage.connect()];
+  stage.clock.advance(HOUR_MS);
+  let isReadOnly = true;
+  const ctx = stage.worker((vault) => ({
+    ...vault,
+    async set(...args) {
+      if (isReadOnly) throw new UpstreamError("vault_failed", "read-only", { service: "vault", retryable: true });
+      return vault.set(...args);
+    },
+  }));
+  const failed = { kind: "unavailable", code: "vault_failed" };
+  for (const key of [first, second]) assert.partialDeepStrictEqual(await ask(ctx, key), failed);
+  assert.equal(stage.refreshes(), 1);
+  stage.clock.advance(15_000);
+  assert.partialDeepStrictEqual(await ask(ctx, first), failed);
+  assert.equal(stage.refreshes(), 1);
+  isReadOnly = false;
+  stage.clock.advance(15_000);
+  for (const key of [first, second]) {
+    tokenOf(await ask(ctx, key));
+    await isConsistent(stage, key);
+  }
+  assert.equal(stage.refreshes(), 3);
+});

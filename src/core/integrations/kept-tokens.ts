@@ -10,7 +10,13 @@ const LONGEST_PAUSE_MS = 8_000;
 /** What nobody else knows is not given up sooner. */
 const INSISTENCE_MS = 60_000;
 
+/** For so long after a vault did not take what was written, it has to show first that it does. */
+const DOUBT_MS = 60_000;
+
 type KeepingContext = { vault: Vault; log: Log };
+
+/** Until when this process doubts that a vault takes anything. */
+const doubted = new WeakMap<Vault, number>();
 
 /**
  * Writes tokens and reads back what was written. With `insists` it tries for a minute: of a refresh token that takes the place of a
@@ -28,6 +34,7 @@ export async function keepTokens(
     try {
       return await keepOnce(ctx.vault, key, writeTokenSet(tokens));
     } catch (error) {
+      doubted.set(ctx.vault, performance.now() + DOUBT_MS);
       const isOver = performance.now() >= deadline;
       if (isOver && insists) ctx.log.error({ error, ...key }, "a new refresh token could not be kept, and is lost");
       if (isOver || !(error instanceof OpenClawError)) throw error;
@@ -35,6 +42,15 @@ export async function keepTokens(
     }
     await pause(pauseMs, new AbortController().signal);
   }
+}
+
+/**
+ * To be asked before a refresh token is spent: a vault that did not take what was last written is given the tokens of before once more.
+ * One that can only be read, as a Key Vault during a failover, would cost every connection whose turn it is its next refresh token.
+ * @throws OpenClawError while it takes nothing.
+ */
+export async function proveVault(ctx: KeepingContext, key: ConnectionKey, tokens: TokenSet): Promise<void> {
+  if ((doubted.get(ctx.vault) ?? 0) > performance.now()) await keepTokens(ctx, key, tokens, { insists: false });
 }
 
 async function keepOnce(vault: Vault, key: ConnectionKey, text: string): Promise<string> {

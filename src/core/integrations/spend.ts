@@ -5,7 +5,7 @@ import type { Connection } from "./connection.ts";
 import type { Ask, Gone } from "./decision.ts";
 import type { ConnectionEvent } from "./events.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
-import { keepTokens, readTokens } from "./kept-tokens.ts";
+import { keepTokens, proveVault, readTokens } from "./kept-tokens.ts";
 import type { Held } from "./lease.ts";
 import { enqueueConnectionNews } from "./news.ts";
 import { NO_TROUBLE, promoteNoted, recoverTokens, tokensPromoted, type WithTokens } from "./recovery.ts";
@@ -29,6 +29,7 @@ export async function spend(refresh: Refresh, connection: Connection, known: Tok
   const tokens = known ?? (await readTokens(vault, held.key, connection.secretVersion));
   if (tokens === undefined) return fail(refresh, connection, { outcome: "failed", code: "tokens_missing" });
   if (tokens.refreshToken === null) return end(refresh, connection, "not_renewable");
+  await proveVault(refresh, held.key, tokens);
   // Whoever was stopped for long may have been overtaken, and the other is at it.
   if (!(await held.secure())) return { kind: "overtaken" };
   const askedAt = clock.now();
