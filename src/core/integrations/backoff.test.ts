@@ -10,14 +10,15 @@ const MINUTE = 60 * SECOND;
 /** In seconds from now. */
 const from = (date: Date | null) => (date === null ? null : (date.getTime() - NOW.getTime()) / SECOND);
 
-test("a token is renewed 15 minutes before its end, but not in the first half of its life, nor in the first minute", () => {
-  const cases: [lifeMs: number | null, afterSeconds: number | null][] = [
+test("a token is renewed 15 minutes before its end, but not in the first half of its life, nor in the first minute; one of no known end, as if it held for an hour", () => {
+  const cases: [lifeMs: number | null, afterSeconds: number][] = [
     [60 * MINUTE, 45 * 60],
     [24 * 60 * MINUTE, (24 * 60 - 15) * 60],
     [20 * MINUTE, 10 * 60],
     [100 * SECOND, 60],
     [SECOND, 60],
-    [null, null],
+    [-5 * MINUTE, 60],
+    [null, 45 * 60],
   ];
   for (const [lifeMs, after] of cases)
     assert.equal(from(planRefresh(NOW, lifeMs === null ? null : addMs(NOW, lifeMs))), after);

@@ -2,6 +2,7 @@ import { addMs } from "../platform/clock.ts";
 import { REFRESH_BEFORE_MS } from "./connection.ts";
 
 const SHORTEST_MS = 60_000;
+const UNSAID_LIFE_MS = 60 * 60_000;
 const BASE_MS = 30_000;
 const LONGEST_MS = 30 * 60_000;
 const LONGEST_WISH_MS = 60 * 60_000;
@@ -11,11 +12,11 @@ export const ON_DEMAND_MS = 15_000;
 
 /**
  * When to renew an access token got at `now`: 15 minutes before its end, but not in the first half of its life, nor in the first minute.
- * Null: it does not expire.
+ * Null: the provider does not say. Then it is taken for an hour, as is usual: one taken for endless would end unnoticed, and with it the
+ * connection. RFC 6749, section 5.1.
  */
-export function planRefresh(now: Date, accessExpiresAt: Date | null): Date | null {
-  if (accessExpiresAt === null) return null;
-  const lifeMs = accessExpiresAt.getTime() - now.getTime();
+export function planRefresh(now: Date, accessExpiresAt: Date | null): Date {
+  const lifeMs = accessExpiresAt === null ? UNSAID_LIFE_MS : accessExpiresAt.getTime() - now.getTime();
   return addMs(now, Math.max(SHORTEST_MS, lifeMs / 2, lifeMs - REFRESH_BEFORE_MS));
 }
 

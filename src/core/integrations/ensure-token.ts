@@ -12,7 +12,7 @@ export type TokenAnswer =
   | {
       kind: "token";
       accessToken: string;
-      /** Null: it does not expire. */
+      /** Null: the provider did not say, or it does not expire. */
       expiresAt: Date | null;
       scopes: string[];
       account: string | null;

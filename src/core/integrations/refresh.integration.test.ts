@@ -233,6 +233,20 @@ test("a token that lives for minutes is not renewed with every ask", async (t) =
   assert.equal(stage.refreshes(), 1);
 });
 
+test("a token of which nobody says how long it holds is renewed as one that holds for an hour", async (t) => {
+  const { ctx, clock, provider, ...stage } = await openStage(t, database.db, { rotates: false });
+  const key = await stage.connect();
+  clock.advance(HOUR_MS);
+  provider.failNext("token", json(200, { access_token: "unsaid", token_type: "bearer", expires_in: 0 }));
+  const answer = await ask(ctx, key);
+  assert.partialDeepStrictEqual(answer, { kind: "token", accessToken: "unsaid", expiresAt: null });
+  assert.equal(tokenOf(await ask(ctx, key)), "unsaid");
+  clock.advance(45 * MINUTE_MS);
+  assert.equal((await renewConnection(ctx, key, SWEEP)).kind, "renewed");
+  assert.notEqual(tokenOf(await ask(ctx, key)), "unsaid");
+  assert.equal(stage.refreshes(), 2);
+});
+
 test("tokens that are gone from the vault are a trouble that passes, not the end of a connection", async (t) => {
   const { ctx, clock, ...stage } = await openStage(t, database.db);
   const key = await stage.connect();

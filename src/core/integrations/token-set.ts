@@ -8,7 +8,7 @@ const schema = z.object({
   fence: z.number().int(),
   grantId: z.uuid(),
   accessToken: z.string().min(1),
-  /** Null: it does not expire. ISO 8601. */
+  /** Null: the provider did not say, or it does not expire. ISO 8601. */
   accessExpiresAt: z.iso.datetime().nullable(),
   refreshToken: z.string().min(1).nullable(),
 });
