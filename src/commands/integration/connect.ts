@@ -10,7 +10,7 @@ import {
   findConnection,
   viewConnections,
 } from "../../core/integrations/integrations.ts";
-import { type Config, oauthClientVariables } from "../../core/platform/config.ts";
+import type { Config } from "../../core/platform/config.ts";
 import { listDaemons } from "../../core/platform/daemons.ts";
 import { ConfigError, TimeoutError } from "../../core/platform/errors.ts";
 import type { ProviderId } from "../../core/platform/ids.ts";
@@ -42,7 +42,7 @@ export function command(): Command {
       withStore(async (store) => {
         const tenant = await getTenant(store.db, reference);
         const ctx = { ...store, providers: await openProviders(store) };
-        const provider = requireClient(ctx.providers, name);
+        const provider = requireProvider(ctx.providers, name);
         const publicUrl = requirePublicUrl(store.config.http);
         const before = await findConnection(store.db, { tenantId: tenant.id, provider });
         const { token, expiresAt } = await createConnectLink(ctx, tenant, provider, { validMs: validFor * HOUR_MS });
@@ -79,15 +79,11 @@ async function sayMore(
     say("No daemon is running that would open it; start one with: openclaw daemon");
 }
 
-/** @throws NotFoundError for a provider that is not known, ConfigError for one that there is no client for. */
-function requireClient(providers: Providers, name: string): ProviderId {
+/** @throws NotFoundError */
+function requireProvider(providers: Providers, name: string): ProviderId {
   const provider = providers.find(name);
   if (provider === undefined) throw providerNotFound(name, providers);
-  const { id, name: title, client } = provider.definition;
-  if (provider.client !== undefined) return id;
-  throw new ConfigError("provider_not_configured", [
-    `There is no OAuth client for ${title}: set ${oauthClientVariables(client).join(" and ")}. See: openclaw integration providers`,
-  ]);
+  return provider.definition.id;
 }
 
 /** Where people reach the daemon's pages. @throws ConfigError when nothing says. */

@@ -2,7 +2,8 @@ import { hash, randomBytes } from "node:crypto";
 import type { Providers } from "../adapters/oauth/oauth-provider.ts";
 import { writeAudit } from "../platform/audit.ts";
 import { addMs } from "../platform/clock.ts";
-import { ConflictError, NotFoundError } from "../platform/errors.ts";
+import { oauthClientVariables } from "../platform/config.ts";
+import { ConfigError, ConflictError, NotFoundError } from "../platform/errors.ts";
 import type { ProviderId, TenantId } from "../platform/ids.ts";
 import { lockTenant, type Tenant, type TenantsContext } from "../tenants/tenants.ts";
 import { insertLink, revokeLinks } from "./link-store.ts";
@@ -24,8 +25,8 @@ export function isToken(text: string): boolean {
 /**
  * A new link that offers a tenant's person to connect a provider; it holds until a connection came of it, and older ones of the same
  * tenant and provider no longer do. The token is returned once and kept nowhere.
- * @throws ConflictError when the tenant is deleted or on its way there, or there is no client for the provider; NotFoundError
- * for a provider that is not known.
+ * @throws ConflictError when the tenant is deleted or on its way there, ConfigError when there is no client for the provider,
+ * NotFoundError for a provider that is not known.
  */
 export async function createConnectLink(
   ctx: TenantsContext & { providers: Providers },
@@ -57,12 +58,10 @@ function requireClient(providers: Providers, providerId: ProviderId): void {
   if (provider === undefined)
     throw new NotFoundError("provider_not_found", `No provider "${providerId}". See: openclaw integration providers`);
   if (provider.client !== undefined) return;
-  const { client } = provider.definition;
-  const variable = `${client.toUpperCase().replaceAll("-", "_")}_CLIENT_ID`;
-  throw new ConflictError(
-    "provider_not_configured",
-    `There is no OAuth client for ${providerId}; set ${variable}. See: openclaw integration providers`,
-  );
+  const { name, client } = provider.definition;
+  throw new ConfigError("provider_not_configured", [
+    `There is no OAuth client for ${name}: set ${oauthClientVariables(client).join(" and ")}. See: openclaw integration providers`,
+  ]);
 }
 
 /** A tenant that is deleted, or on its way there, keeps its connections as they are. */
