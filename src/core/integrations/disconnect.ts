@@ -2,7 +2,6 @@ import { writeAudit } from "../platform/audit.ts";
 import { addMs } from "../platform/clock.ts";
 import { ConflictError, NotFoundError, UpstreamError } from "../platform/errors.ts";
 import type { TenantId } from "../platform/ids.ts";
-import { findTenantById } from "../tenants/tenants.ts";
 import type { Connection } from "./connection.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { deleteTokens, endGrant, type Ended, overtaken } from "./end-grant.ts";
@@ -40,9 +39,12 @@ export async function disconnect(
     if (connection.state === "revoked" && connection.revokeAt === null)
       throw new ConflictError("already_disconnected", `The connection to ${key.provider} has ended already.`);
     const revoked = await markRevoked(ctx, held, connection, reason);
-    const giveUpAt = addMs(revoked.stateChangedAt, GIVE_UP_MS);
-    return endGrant(ctx, held, revoked, { askedBy, giveUpAt, signal: never });
+    return endGrant(ctx, held, revoked, { askedBy, giveUpAt: giveUpAt(revoked), signal: never });
   });
+}
+
+function giveUpAt({ stateChangedAt }: Connection): Date {
+  return addMs(stateChangedAt, GIVE_UP_MS);
 }
 
 /** First of all, so that nothing is given out while the provider is told; whatever breaks off after that is found by the sweep. */
@@ -103,8 +105,8 @@ async function tryToEnd(ctx: IntegrationsContext, key: ConnectionKey, signal: Ab
       const { connection } = held;
       // Somebody may have connected anew meanwhile.
       if (connection?.state !== "revoked" || connection.revokeAt === null) return { ended: undefined };
-      const giveUpAt = addMs(connection.stateChangedAt, GIVE_UP_MS);
-      return { ended: await endGrant(ctx, held, connection, { askedBy: "sweep", giveUpAt, signal }) };
+      const ending = { askedBy: "sweep", giveUpAt: giveUpAt(connection), signal } as const;
+      return { ended: await endGrant(ctx, held, connection, ending) };
     });
     return done?.ended;
   } catch (error) {
@@ -116,15 +118,13 @@ async function tryToEnd(ctx: IntegrationsContext, key: ConnectionKey, signal: Ab
 /**
  * Ends all connections of a tenant for good, before the tenant is forgotten, and reads back that no token of its is left. May be
  * repeated.
- * @throws UpstreamError while a provider can't be told, for a day after the tenant's keeping time.
+ * @throws UpstreamError while a provider can't be told, for a day.
  */
 export async function endConnectionsOf(ctx: IntegrationsContext, tenantId: TenantId): Promise<void> {
-  const tenant = await findTenantById(ctx.db, tenantId);
-  const giveUpAt = addMs(tenant?.purgeAfter ?? ctx.clock.now(), GIVE_UP_MS);
   const waiting: string[] = [];
   // Whoever wrote tokens had the lease, whether or not a connection came of it.
   for (const key of await listLeased(ctx.db, tenantId)) {
-    const { revocation } = await withLease(ctx, key, { patienceMs: PATIENCE_MS }, (held) => purge(ctx, held, giveUpAt));
+    const { revocation } = await withLease(ctx, key, { patienceMs: PATIENCE_MS }, (held) => purge(ctx, held));
     if (revocation === "pending") waiting.push(key.provider);
   }
   if (waiting.length === 0) return;
@@ -134,12 +134,12 @@ export async function endConnectionsOf(ctx: IntegrationsContext, tenantId: Tenan
   });
 }
 
-async function purge(ctx: IntegrationsContext, held: Held, giveUpAt: Date): Promise<Ended> {
+async function purge(ctx: IntegrationsContext, held: Held): Promise<Ended> {
   const { connection } = held;
   if (connection === undefined || (connection.state === "revoked" && connection.revokeAt === null)) {
     await deleteTokens(ctx.vault, held);
     return { revocation: "revoked" };
   }
   const revoked = await markRevoked(ctx, held, connection, "purged");
-  return endGrant(ctx, held, revoked, { askedBy: "sweep", giveUpAt, signal: never });
+  return endGrant(ctx, held, revoked, { askedBy: "sweep", giveUpAt: giveUpAt(revoked), signal: never });
 }

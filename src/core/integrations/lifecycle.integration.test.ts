@@ -84,6 +84,8 @@ test("a provider that is down holds a purge up for a day, not for ever", async (
   const { ctx, stage, id, clock, deprovision, purge, secrets } = await setUp(t);
   await deprovision();
   await requestPurge(ctx, id, reason);
+  // However late it begins.
+  clock.advance(48 * HOUR_MS);
   stage.server.failNext("revoke", { status: 503 }, 10);
   await assert.rejects(purge(), { code: "revocation_pending" });
   // One of the two was no longer alone with the grant, and is over already.
