@@ -8,7 +8,8 @@ import { openStore } from "../src/core/context.ts";
 import { loadConfig } from "../src/core/platform/config.ts";
 import { createLog } from "../src/core/platform/log.ts";
 import { readStamps } from "../src/core/platform/stamps.ts";
-import { ROLES, runDaemon } from "../src/daemon/daemon.ts";
+import { runDaemon } from "../src/daemon/daemon.ts";
+import { ROLES } from "../src/daemon/parts.ts";
 
 const POLL_MS = 5;
 

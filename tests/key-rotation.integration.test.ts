@@ -7,7 +7,8 @@ import { tenantSecretName, tenantSecretPrefix } from "../src/core/adapters/vault
 import { loadConfig } from "../src/core/platform/config.ts";
 import type { TenantId } from "../src/core/platform/ids.ts";
 import { createLog } from "../src/core/platform/log.ts";
-import { ROLES, runDaemon } from "../src/daemon/daemon.ts";
+import { runDaemon } from "../src/daemon/daemon.ts";
+import { ROLES } from "../src/daemon/parts.ts";
 import { documentOf, expectCode } from "./command.ts";
 import { call } from "./daemon-process.ts";
 import { openKeyStage, sendUpdate, until } from "./key-rotation-stage.ts";

@@ -9,7 +9,8 @@ import { createPacer } from "../../src/core/adapters/telegram/pacer.ts";
 import { createMemorySlots } from "../../src/core/adapters/telegram/send-slots.ts";
 import { loadConfig } from "../../src/core/platform/config.ts";
 import { createLog } from "../../src/core/platform/log.ts";
-import { ROLES, runDaemon } from "../../src/daemon/daemon.ts";
+import { runDaemon } from "../../src/daemon/daemon.ts";
+import { ROLES } from "../../src/daemon/parts.ts";
 
 const [roles = ROLES.join(), file] = process.argv.slice(2);
 const addresses = new Map<string, string>(Object.entries(file ? JSON.parse(readFileSync(file, "utf8")) : {}));

@@ -1,7 +1,8 @@
 import { Command, InvalidArgumentError } from "commander";
 import { createLog } from "../core/platform/log.ts";
 import { loadSettings } from "./session.ts";
-import { ROLES, type Role, runDaemon } from "../daemon/daemon.ts";
+import { runDaemon } from "../daemon/daemon.ts";
+import { ROLES, type Role } from "../daemon/parts.ts";
 
 /** How long what is under way may take to end. */
 const GRACE_MS = 30_000;

@@ -2,41 +2,27 @@ import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import path from "node:path";
 import type { FastifyInstance } from "fastify";
-import type pg from "pg";
 import { type ArmBudgetState, readBudgets } from "../core/adapters/runtime/azure/arm-budget.ts";
 import type { RuntimeDriver } from "../core/adapters/runtime/runtime-driver.ts";
 import type { Pacer } from "../core/adapters/telegram/pacer.ts";
-import { createPayLinks, type Meter } from "../core/billing/billing.ts";
-import { readFleetSettings, readSweeps } from "../core/orchestrator/orchestrator.ts";
 import { type Context, createContext } from "../core/context.ts";
+import { readConnectionTotals, settleRefreshes } from "../core/integrations/integrations.ts";
+import { readSweeps } from "../core/orchestrator/orchestrator.ts";
 import type { Config, Secrets } from "../core/platform/config.ts";
 import { heartbeat, signOff, unlockJobsOfDeadDaemons } from "../core/platform/daemons.ts";
-import { createPool } from "../core/platform/db.ts";
 import type { DaemonId } from "../core/platform/ids.ts";
 import type { Log } from "../core/platform/log.ts";
-import { readConnectionTotals, settleRefreshes } from "../core/integrations/integrations.ts";
-import { noteEnvironment } from "../core/orchestrator/orchestrator.ts";
 import { isLedgerCurrent } from "../core/platform/migrations.ts";
 import { packageRoot } from "../core/platform/package-root.ts";
 import { endsWithin, pause, repeat } from "../core/platform/pause.ts";
 import { readStamps, registerStamps as putStamps } from "../core/platform/stamps.ts";
 import { readVersion } from "../core/platform/version.ts";
-import { type CallLog, createCallLog } from "../core/router/activity.ts";
-import { type Acceptor, createAcceptor, readBacklog, type Router, startRouter } from "../core/router/router.ts";
-import { createConnectLinks } from "../core/router/connection-news.ts";
-import { lastActivity } from "./activity.ts";
-import { openBotApiGateway, openMeter, openRuntimeAuth, registerModels, registerTokens } from "./gateways.ts";
-import { registerHealth } from "./health.ts";
-import { createServer, listen } from "./http.ts";
-import { type JobRunner, startJobs } from "./jobs.ts";
+import { readBacklog } from "../core/router/router.ts";
+import { openGateway, openWeb } from "./listeners.ts";
 import { keepHeapSmall } from "./memory.ts";
-import { createMetrics, type Metrics, registerMetrics } from "./metrics.ts";
-import { registerOAuth } from "./oauth.ts";
-import { telegramWebhook } from "./telegram-webhook.ts";
-import { registerStripeWebhook } from "./webhooks.ts";
-
-export const ROLES = ["web", "gateway", "worker"] as const;
-export type Role = (typeof ROLES)[number];
+import { createMetrics } from "./metrics.ts";
+import type { Daemon, Parts, Role } from "./parts.ts";
+import { startWorker } from "./worker.ts";
 
 export type DaemonOptions = {
   config: Config;
@@ -51,45 +37,9 @@ export type DaemonOptions = {
 
 const HEARTBEAT_MS = 2_000;
 const MIGRATION_POLL_MS = 1_000;
-/** A connection that has gone dead unnoticed costs so much: well within what Telegram waits for an answer, */
-const ACCEPTOR_QUERY_MS = 4_000;
-/** within a lease, */
-const LEASE_QUERY_MS = 3_000;
-/** within what a model's caller waits for gladly, */
-const METER_QUERY_MS = 10_000;
-/** and longer than reading a large backlog takes. */
-const ROUTER_QUERY_MS = 20_000;
-/** One reserves, one settles; the rest is for what happens now and then. */
-const METER_CONNECTIONS = 4;
 const DRAIN_MS = 10_000;
 /** What is left of a refresh when its askers have their answers, or have left. */
 const SETTLE_MS = 5_000;
-/** Uploads go on to Telegram while they arrive here, and take as long as that takes. */
-const UPLOAD_MS = 15 * 60_000;
-
-/** What a daemon has opened so far, by role. */
-type Parts = {
-  pools: pg.Pool[];
-  web?: FastifyInstance;
-  gateway?: FastifyInstance;
-  meter?: Meter;
-  calls?: CallLog;
-  router?: Router;
-  jobs?: JobRunner;
-  isSignedOn: boolean;
-};
-
-type Daemon = {
-  id: DaemonId;
-  ctx: Context;
-  roles: readonly Role[];
-  metrics: Metrics;
-  migrationsFolder: string;
-  /** Where runtimes reach this daemon's gateways; undefined without that role. */
-  gatewayUrl: string | undefined;
-  parts: Parts;
-};
-
 /**
  * Serves until `signal` aborts, then stops accepting, finishes what is under way, gives its leases back and returns.
  * Everything it holds is rebuilt from the database at the next start.
@@ -144,127 +94,18 @@ async function serve(daemon: Daemon, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await registerStamps(ctx);
   await beat(daemon);
-  if (roles.includes("worker")) await startWorker(daemon);
+  if (roles.includes("worker")) {
+    await startWorker(daemon);
+    // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
+    await beat(daemon);
+    ctx.log.info({ shards: daemon.parts.router?.lanes.held().length }, "working");
+  }
   await repeat(HEARTBEAT_MS, signal, () => beat(daemon));
 }
 
 /** So that tenants can be put on them. */
 async function registerStamps({ config, db }: Context): Promise<void> {
   if (config.runtime.driver === "azure") await putStamps(db, await readStamps(config.runtime.azure));
-}
-
-async function openGateway(daemon: Daemon): Promise<string> {
-  const { id, ctx, metrics, migrationsFolder, parts } = daemon;
-  const { internalListen, metricsToken } = ctx.config.http;
-  const auth = openRuntimeAuth(ctx);
-  parts.calls = createCallLog(ctx);
-  const botApi = openBotApiGateway(ctx, auth, parts.calls);
-  const app = createServer(ctx.log, botApi);
-  app.addHook("onClose", () => botApi.close());
-  app.server.requestTimeout = UPLOAD_MS;
-  parts.gateway = app;
-  registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
-  registerMetrics(app, metrics, { isLoopback: isLoopback(internalListen.host), token: metricsToken });
-  parts.meter = await openMeter(ctx, openPool(daemon, METER_CONNECTIONS, METER_QUERY_MS), id);
-  await registerTokens(app, ctx, { auth, metrics });
-  await registerModels(app, ctx, { auth, meter: parts.meter, observe: metrics.models.called });
-  return listen(app, internalListen);
-}
-
-async function openWeb(daemon: Daemon): Promise<string> {
-  const { ctx, metrics, migrationsFolder, parts } = daemon;
-  const app = createServer(
-    ctx.log,
-    telegramWebhook({
-      secret: ctx.secrets.telegramWebhookSecret,
-      acceptor: openAcceptor(daemon),
-      metrics,
-      log: ctx.log,
-    }),
-  );
-  parts.web = app;
-  registerHealth(app, { pool: ctx.pool, log: ctx.log, migrationsFolder });
-  await app.register((scope) => registerStripeWebhook(scope, { ctx, metrics }));
-  const reached = { url: ctx.config.http.publicUrl };
-  await app.register((scope) => registerOAuth(scope, { ctx, publicUrl: () => reached.url ?? "" }));
-  const address = await listen(app, ctx.config.http.publicListen);
-  // Known once it listens, and nobody comes before that.
-  reached.url ??= address;
-  return address;
-}
-
-function openAcceptor(daemon: Daemon): Acceptor | undefined {
-  const { ctx, parts } = daemon;
-  const token = ctx.secrets.telegramBotToken;
-  if (token === undefined) return undefined;
-  const lanes = {
-    holds: (shard: number) => parts.router?.lanes.holds(shard) ?? false,
-    offer: (...handed: Parameters<Router["lanes"]["offer"]>) => parts.router?.lanes.offer(...handed),
-  };
-  // A bot's id is the number before the colon of its token.
-  return createAcceptor(
-    { pool: openPool(daemon, 1, ACCEPTOR_QUERY_MS), clock: ctx.clock, botId: Number.parseInt(token, 10) },
-    lanes,
-  );
-}
-
-async function startWorker(daemon: Daemon): Promise<void> {
-  const { id, ctx, metrics, parts } = daemon;
-  await compareEnvironment(ctx);
-  const { tenancy, router } = ctx.config;
-  const readFleet = () => readFleetSettings(ctx);
-  const { priceBasic: basic, pricePlus: plus } = ctx.config.stripe;
-  const { signupUrl } = tenancy;
-  const payLinks = createPayLinks({ ...ctx, prices: { basic, plus }, signupUrl, publicUrl: ctx.config.http.publicUrl });
-  parts.router = await startRouter({
-    ...ctx,
-    payLinks,
-    pool: openPool(daemon, 12, ROUTER_QUERY_MS),
-    leasePool: openPool(daemon, 1, LEASE_QUERY_MS),
-    daemonId: id,
-    observer: metrics.router,
-    signupUrl,
-    rateLimitPerMinute: router.rateLimitPerMinute,
-  });
-  parts.jobs = startJobs(
-    {
-      ...ctx,
-      readFleet,
-      payLinks,
-      connectLinks: createConnectLinks({ ...ctx, publicUrl: ctx.config.http.publicUrl }),
-      lastActivity,
-      retentionDays: tenancy.retentionDays,
-    },
-    openPool(daemon, 16),
-    metrics,
-  );
-  // At once, so that nobody takes the jobs of these workers for those of a dead daemon.
-  await beat(daemon);
-  ctx.log.info({ shards: parts.router.lanes.held().length }, "working");
-}
-
-/** What the environment says of runtimes counts until an operator says something; from then on a daemon that was told otherwise says so. */
-async function compareEnvironment(ctx: Context): Promise<void> {
-  const { image, modelsByTier, isNamed } = ctx.config.runtime;
-  const inForce = await noteEnvironment({ ...ctx, environment: { image, modelsByTier } });
-  if (inForce === undefined || !isNamed) return;
-  ctx.log.warn(
-    { image, modelsByTier, inForce: { release: inForce.id, image: inForce.image, modelsByTier: inForce.modelsByTier } },
-    "OPENCLAW_RUNTIME_IMAGE or OPENCLAW_MODEL_* name something else than the release that counts; see: openclaw fleet settings show",
-  );
-}
-
-/** A pool apart, so that what uses it can't be starved by the rest. */
-function openPool({ ctx, parts }: Daemon, max: number, queryTimeoutMs?: number): pg.Pool {
-  const pool = createPool({
-    url: ctx.databaseUrl,
-    max,
-    applicationName: "openclaw-daemon",
-    onIdleError: (error) => ctx.log.warn({ error }, "database connection lost"),
-    ...(queryTimeoutMs === undefined ? {} : { queryTimeoutMs }),
-  });
-  parts.pools.push(pool);
-  return pool;
 }
 
 async function untilMigrated({ ctx, migrationsFolder }: Daemon, signal: AbortSignal): Promise<void> {
@@ -331,8 +172,4 @@ async function closeServer(app: FastifyInstance | undefined): Promise<void> {
   const cutOff = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS);
   await app.close();
   clearTimeout(cutOff);
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
