@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { request } from "undici";
 import { connectUrl } from "../core/integrations/integrations.ts";
@@ -56,8 +57,10 @@ export function locationOf({ headers }: Answer): URL {
   return new URL(location);
 }
 
+export type PageOptions = NonNullable<Parameters<typeof openStage>[2]>;
+
 /** The pages as a daemon of role web serves them, at a provider on loopback. */
-export async function openPages(t: TestContext, db: Db, options: Parameters<typeof openStage>[2] = {}) {
+export async function openPages(t: TestContext, db: Db, options: PageOptions = {}) {
   const stage = await openStage(t, db, options);
 
   /** One more daemon; `publicUrl` unless its own address. */
@@ -88,6 +91,25 @@ export async function openPages(t: TestContext, db: Db, options: Parameters<type
     async traces() {
       const connections = await db.selectFrom("connections").select("tenantId").execute();
       return { connections: connections.length, secrets: (await stage.vault.list("connection-")).length };
+    },
+  };
+}
+
+/** The pages, a tenant with a link, and a browser for it. To be used with a database in which there is nobody else. */
+export async function openStart(t: TestContext, db: Db, options: PageOptions = {}) {
+  const pages = await openPages(t, db, options);
+  const tenantId = await pages.newTenant();
+  return {
+    ...pages,
+    tenantId,
+    browser: createBrowser(),
+    start: await pages.newLink(tenantId),
+    /** Nothing came of whatever was tried. */
+    async refused(answer: { status: number; html: string }, status: number, title: RegExp) {
+      assert.equal(answer.status, status, answer.html);
+      assert.match(answer.html, /^<!doctype html>/);
+      assert.match(/<h1>(.*?)<\/h1>/.exec(answer.html)?.[1] ?? "", title);
+      assert.deepEqual(await pages.traces(), { connections: 0, secrets: 0 });
     },
   };
 }
