@@ -175,6 +175,19 @@ test("a vault that fails leaves the connection of before as it was", async (t) =
   assert.equal(server.grants[0]?.isAlive, true);
 });
 
+test("a vault that fails for a moment keeps nothing of what was not connected", async (t) => {
+  const { ctx, connect, tenantId, vault } = await setUp(t);
+  const down = new UpstreamError("vault_down", "The vault is down.", { service: "vault", retryable: true });
+  const set: Vault["set"] = async (name, value) => {
+    await vault.set(name, value);
+    throw down;
+  };
+  for (const broken of [{ set }, { getVersion: async () => undefined }] satisfies Partial<Vault>[]) {
+    await assert.rejects(connect(tenantId, { ctx: { ...ctx, vault: { ...vault, ...broken } } }), UpstreamError);
+    assert.deepEqual(await vault.list(`connection-${tenantId}`), []);
+  }
+});
+
 test("a tenant that goes away meanwhile is not connected, and nothing of its is left", async (t) => {
   const { ctx, connect, tenantId, vault } = await setUp(t);
   const set: Vault["set"] = async (name, value) => {

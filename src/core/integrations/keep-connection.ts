@@ -36,17 +36,21 @@ export async function keepConnection(
   { state, granted, signal }: Keeping,
 ): Promise<ConsentRefusal | OfferRefusal | undefined> {
   const key = { tenantId: state.tenantId, provider: state.provider };
+  let wasHeld = false;
   try {
-    const isKept = await withLease(ctx, key, { patienceMs: PATIENCE_MS, signal }, (held) =>
-      establish(ctx, provider, { state, granted, held }),
-    );
+    const isKept = await withLease(ctx, key, { patienceMs: PATIENCE_MS, signal }, (held) => {
+      wasHeld = true;
+      return establish(ctx, provider, { state, granted, held });
+    });
     if (!isKept) return { kind: (await clearAway(ctx, key)) ? "overtaken" : "tenant-gone" };
   } catch (error) {
-    // Who never had the lease has written nothing.
-    if (isConflict(error, "connection_busy")) return { kind: "overtaken" };
     const refusal = await refusalFor(ctx, state, error);
+    // Who never had the lease has written nothing. To compensate, as far as what failed allows it: the next to disconnect or purge does.
+    if (wasHeld)
+      await clearAway(ctx, key).catch((failed: unknown) =>
+        ctx.log.warn({ error: failed, ...key }, "tokens that were not to be kept could not be deleted"),
+      );
     if (refusal === undefined) throw error;
-    await clearAway(ctx, key);
     return refusal;
   }
   await endClientTrouble(ctx.db, key.provider, ctx.clock.now());
@@ -59,6 +63,7 @@ async function refusalFor(
   error: unknown,
 ): Promise<ConsentRefusal | OfferRefusal | undefined> {
   if (isForeignKeyViolation(error) || isConflict(error, "tenant_gone")) return { kind: "tenant-gone" };
+  if (isConflict(error, "connection_busy")) return { kind: "overtaken" };
   const link = isConflict(error, LINK_SPENT) ? await findLink(ctx.db, linkHash) : undefined;
   return link === undefined ? undefined : endOf(link);
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test, type TestContext } from "node:test";
 import { purgeTenant, requestPurge, restoreTenant } from "../orchestrator/orchestrator.ts";
 import { setUpOrchestrator } from "../orchestrator/test-setup.ts";
+import { UpstreamError } from "../platform/errors.ts";
 import { findTenantById, getTenant } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { CALENDAR, MAIL, NEVER, openStage } from "./connect-test-setup.ts";
@@ -64,9 +65,10 @@ test("a removed tenant keeps its connections as they are, and has them again whe
 
 test("a purge ends every grant and leaves no token, also of a connection that was never finished", async (t) => {
   const { ctx, stage, id, deprovision, purge, secrets, vault } = await setUp(t);
-  const half = { ...stage.ctx, vault: { ...vault, getVersion: async () => undefined } };
+  const fail = async () => Promise.reject(new UpstreamError("vault_down", "", { service: "vault", retryable: true }));
+  const half = { ...stage.ctx, vault: { ...vault, getVersion: fail, delete: fail } };
   const unfinished = await stage.newTenant();
-  await assert.rejects(stage.connect(unfinished, { ctx: half }), { code: "tokens_not_kept" });
+  await assert.rejects(stage.connect(unfinished, { ctx: half }), { code: "vault_down" });
   assert.equal((await vault.list(`connection-${unfinished}-`)).length, 1);
   await endConnectionsOf(stage.ctx, unfinished);
   assert.deepEqual(await vault.list(`connection-${unfinished}-`), []);
