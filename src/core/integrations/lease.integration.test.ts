@@ -136,6 +136,32 @@ test("a lease that ran out, and that nobody took, is as good as before", async (
   await end();
 });
 
+test("who is told too late that the lease is secure asks again (F76)", async (t) => {
+  const given = await open();
+  const monotonic = performance.now.bind(performance);
+  let stoppedMs = 0;
+  t.mock.method(performance, "now", () => monotonic() + stoppedMs);
+  let isAnswerHeld = false;
+  /** The process is stopped when the database has answered, and wakes up when another has the lease. */
+  const db = given.ctx.db.withPlugin({
+    transformQuery: ({ node }) => node,
+    async transformResult({ result }) {
+      if (!isAnswerHeld) return result;
+      isAnswerHeld = false;
+      await given.runOut();
+      const next = await holdOn(given);
+      t.after(next.end);
+      stoppedMs += 20_000;
+      return result;
+    },
+  });
+  await withLease({ ...given.ctx, db }, given.key, AT_ONCE, async (held) => {
+    assert.equal(await held.secure(), true);
+    isAnswerHeld = true;
+    assert.equal(await held.secure(), false);
+  });
+});
+
 test("what is to be done with a change is undone with it", async () => {
   const given = await open();
   const fail = async () => {

@@ -27,7 +27,7 @@ export type Held = {
   connection: Connection | undefined;
   /**
    * Renews the lease. To be asked just before something that must not be done twice, or too late: spending a refresh token, deleting a
-   * secret. @returns false when this one was overtaken; otherwise nobody else can begin for another 15 s.
+   * secret. @returns false when this one was overtaken; otherwise nobody else can begin for another 10 s.
    */
   secure(): Promise<boolean>;
   /** Changes the connection. @returns false, having changed nothing, when this one was overtaken or the connection is gone. */
@@ -93,7 +93,14 @@ async function hold({ db }: LeaseContext, key: ConnectionKey, fence: number): Pr
     key,
     fence,
     connection: await store.find(db, key),
-    secure: () => renewLease(db, key, fence),
+    async secure() {
+      for (;;) {
+        const askedAt = performance.now();
+        if (!(await renewLease(db, key, fence))) return false;
+        // An answer that was long on its way, or lay here while the process was stopped, tells nothing of now.
+        if (performance.now() - askedAt < RENEW_MS) return true;
+      }
+    },
     promote: (change, also) => underFence((tx) => store.update(tx, key, change), also),
     establish: (row, also) =>
       underFence(async (tx) => {
