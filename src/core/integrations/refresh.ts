@@ -124,7 +124,9 @@ async function spendIfAllowed(
     return refuse(refresh, "client_refused", connection);
   }
   const outcome = await spend(refresh, connection, tokens);
-  if (outcome.kind === "renewed") await store.endClientTrouble(db, held.key.provider, clock.now());
+  // Who judges a grant has taken our client.
+  const isTaken = outcome.kind === "renewed" || (outcome.kind === "gone" && outcome.reason !== "not_renewable");
+  if (isTaken) await store.endClientTrouble(db, held.key.provider, clock.now());
   return outcome;
 }
 

@@ -22,8 +22,8 @@ const SWEEP = { askedBy: "sweep", minRemainingMs: 0 } as const;
 
 const ask = (ctx: IntegrationsContext, key: ConnectionKey) =>
   ensureToken(ctx, key, { askedBy: "runtime", minRemainingMs: 120_000, signal: NEVER });
-const refusal = (error: string): OAuthFault => ({
-  status: 401,
+const refusal = (error: string, status = 401): OAuthFault => ({
+  status,
   headers: { "content-type": "application/json" },
   body: JSON.stringify({ error }),
 });
@@ -53,6 +53,20 @@ test("a client that is refused disconnects nobody and storms nobody, and all com
     assert.deepEqual([state, reason, (await ask(ctx, key)).kind], ["active", null, "token"]);
     assert.equal(await stage.news(key), 0);
   }
+});
+
+test("a grant that is called dead shows that our client is taken, too", async (t) => {
+  const { ctx, clock, provider, ...stage } = await openStage(t, database.db);
+  t.after(forget);
+  const keys = [await stage.connect(), await stage.connect()] as const;
+  clock.advance(HOUR_MS);
+  provider.failNext("token", refusal("invalid_client"), 2);
+  for (const key of keys) assert.equal((await ask(ctx, key)).kind, "unavailable");
+  clock.advance(MINUTE_MS);
+  provider.failNext("token", refusal("invalid_grant", 400));
+  assert.equal((await ask(ctx, keys[0])).kind, "gone");
+  assert.deepEqual(await store.listClientTroubles(database.db), []);
+  assert.equal((await ask(ctx, keys[1])).kind, "token");
 });
 
 test("one connection for which our client is refused holds up the others for one try", async (t) => {
