@@ -165,6 +165,25 @@ export async function endClientTrouble(db: Db, provider: ProviderId, now: Date):
   });
 }
 
+/** Forgets trouble that concerns no connection any more: nobody would try whether it is over. */
+export async function forgetIdleTroubles(db: Db): Promise<void> {
+  await db
+    .deleteFrom("clientTroubles")
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom("connections")
+            .innerJoin("tenants", "tenants.id", "connections.tenantId")
+            .select("connections.tenantId")
+            .whereRef("connections.provider", "=", "clientTroubles.provider")
+            .where("connections.state", "in", ["active", "error"])
+            .where("tenants.status", "not in", STATUSES_AT_REST),
+        ),
+      ),
+    )
+    .execute();
+}
+
 export async function listClientTroubles(db: Db): Promise<ClientTrouble[]> {
   return db.selectFrom("clientTroubles").selectAll().orderBy("provider").execute();
 }

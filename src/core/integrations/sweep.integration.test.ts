@@ -8,6 +8,7 @@ import { sweepConnections } from "./sweep.ts";
 import { HOUR_MS, LOOPBACK, NEVER, openStage, providersOf, tokenOf } from "./test-setup.ts";
 import { ensureToken } from "./ensure-token.ts";
 import { tryLease } from "./lease.ts";
+import * as store from "./store.ts";
 import { listEvents, pruneConnectionEvents, recordEvent } from "./events.ts";
 import { readConnectionTotals } from "./totals.ts";
 
@@ -135,6 +136,21 @@ test("while our client is refused a sweep tries one connection a minute, and all
   const totals = await readConnectionTotals(database.db, clock.now());
   const states = [{ provider: LOOPBACK, state: "active", count: 30 }];
   assert.deepEqual(totals, { byState: states, oldestDueAt: null, refusedClients: [] });
+});
+
+test("that our client is refused is forgotten with the last connection that is concerned", async (t) => {
+  await clear();
+  const { ctx, clock, provider, ...stage } = await openStage(t, database.db);
+  const keys = [await stage.connect({ refreshAt: clock.now() }), await stage.connect()] as const;
+  provider.removeClient("loopback-client");
+  await sweepConnections(ctx, NEVER, FAST);
+  const refused = async () => (await readConnectionTotals(database.db, clock.now())).refusedClients;
+  await store.update(database.db, keys[0], { state: "revoked" });
+  await sweepConnections(ctx, NEVER, FAST);
+  assert.deepEqual(await refused(), [LOOPBACK]);
+  await stage.setStatus(keys[1], "deleted");
+  await sweepConnections(ctx, NEVER, FAST);
+  assert.deepEqual(await refused(), []);
 });
 
 test("totals tell what expires, what is overdue and leave out what rests", async (t) => {

@@ -34,6 +34,7 @@ export async function sweepConnections(
 ): Promise<SweepCounts> {
   const counts: SweepCounts = { renewed: 0, failed: 0, ended: 0, untouched: 0, isComplete: true };
   const mayBegin = createMetronome(pace, signal);
+  await store.forgetIdleTroubles(ctx.db);
   const troubles = new Map((await store.listClientTroubles(ctx.db)).map((trouble) => [trouble.provider, trouble]));
   const now = ctx.clock.now();
   const swept = ctx.providers.list().map(async ({ definition: { id }, client }) => {
