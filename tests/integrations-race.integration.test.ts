@@ -8,6 +8,7 @@ import { connectionSecretName } from "../src/core/adapters/vault/vault.ts";
 import { readTokenSet, writeTokenSet } from "../src/core/integrations/token-set.ts";
 import { addMs, systemClock } from "../src/core/platform/clock.ts";
 import type { ProviderId } from "../src/core/platform/ids.ts";
+import { until } from "../src/core/router/test-setup.ts";
 import { call, type Daemon, startDaemon } from "./daemon-process.ts";
 import { openIntegrationsStage } from "./integrations-stage.ts";
 
@@ -62,8 +63,9 @@ async function open(t: TestContext, leewayMs: number) {
         assert.equal(state, "active");
         return readTokenSet((await vault.getVersion(name, secretVersion)) ?? "");
       },
-      ask: (daemon: Daemon) =>
+      ask: (daemon: Daemon, signal: AbortSignal | null = null) =>
         call(`${daemon.internalUrl}/runtime/${tenantId}/integrations/gmail/token`, {
+          signal,
           headers: { authorization: `Bearer ${KEY}` },
         }),
     };
@@ -134,6 +136,46 @@ test("with the daemon that refreshes killed before its answer comes, one more re
   await stage.passTime();
   const again = times(5, () => connection.ask(living));
   await expectWorking(stage, connection, await Promise.all([...asked, ...again]));
+  assert.equal(stage.refreshes(), 2);
+});
+
+test("a daemon that is told to stop keeps what the provider is just giving it (F76)", async (t) => {
+  const stage = await open(t, 0);
+  const connection = await stage.connect();
+  const [stopping, living] = await Promise.all([stage.startGateway(), stage.startGateway()]);
+  const hold = stage.provider.hold("token", "after");
+  const leaving = new AbortController();
+  const asked = connection.ask(stopping, leaving.signal).catch(() => undefined);
+  await hold.reached;
+  // Nobody waits for it any more.
+  leaving.abort();
+  await asked;
+  stopping.child.kill("SIGTERM");
+  const isClosed = () =>
+    call(`${stopping.internalUrl}/healthz`).then(
+      () => false,
+      () => true,
+    );
+  await until(isClosed, "it takes nothing more");
+  hold.release();
+  assert.equal(await stopping.exit, 0);
+  await expectWorking(stage, connection, [await connection.ask(living)]);
+  assert.equal(stage.refreshes(), 1);
+});
+
+test("a daemon that stands still while the provider answers, until another has refreshed, gives what counts then (F76)", async (t) => {
+  const stage = await open(t, LEEWAY_MS);
+  const connection = await stage.connect();
+  const [still, living] = await Promise.all([stage.startGateway(), stage.startGateway()]);
+  const hold = stage.provider.hold("token", "after");
+  const late = connection.ask(still);
+  await hold.reached;
+  still.child.kill("SIGSTOP");
+  hold.release();
+  await stage.passTime();
+  const other = await connection.ask(living);
+  still.child.kill("SIGCONT");
+  await expectWorking(stage, connection, [other, await late, await connection.ask(still)]);
   assert.equal(stage.refreshes(), 2);
 });
 

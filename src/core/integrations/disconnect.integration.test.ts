@@ -205,6 +205,22 @@ test("a refresh that is under way comes to an end first, and what it got is ende
   assert.ok(after.kind === "gone" && after.state === "revoked");
 });
 
+test("whoever connects anew while a disconnect is held up keeps what was written then", async (t) => {
+  const { ctx, server, tenantId, disconnect, connect, tokens, find } = await setUp(t);
+  const hold = server.hold("revoke", "before");
+  const ending = assert.rejects(disconnect(), { code: "connection_busy" });
+  await hold.reached;
+  await ctx.db
+    .updateTable("connectionLeases")
+    .set({ leaseUntil: new Date(0) })
+    .execute();
+  assert.equal((await connect(tenantId)).kind, "connected");
+  hold.release();
+  await ending;
+  assert.notEqual(await tokens(tenantId), undefined);
+  assert.equal((await find(tenantId))?.state, "active");
+});
+
 test("two who disconnect at once: one does, and the other finds it done", async (t) => {
   const { disconnect, server } = await setUp(t);
   const results = await Promise.allSettled([disconnect(), disconnect()]);

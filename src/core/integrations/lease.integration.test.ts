@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
+import { sql } from "kysely";
 import { addMs, fixedClock } from "../platform/clock.ts";
 import type { ProviderId } from "../platform/ids.ts";
 import { createLog } from "../platform/log.ts";
@@ -35,7 +36,12 @@ async function open({ connected = true } = {}) {
       .set({ leaseUntil: addMs(new Date(), -3_600_000) })
       .where("tenantId", "=", tenant.id)
       .execute();
-  return { ctx, key, runOut, version: async () => (await store.find(db, key))?.secretVersion };
+  const isHeld = async () => {
+    const now = sql<Date>`clock_timestamp()`;
+    const leases = db.selectFrom("connectionLeases").where("tenantId", "=", tenant.id).where("leaseUntil", ">", now);
+    return (await leases.select("fence").execute()).length === 1;
+  };
+  return { ctx, key, runOut, isHeld, version: async () => (await store.find(db, key))?.secretVersion };
 }
 
 function row(secretVersion: string) {
@@ -134,6 +140,19 @@ test("a lease that ran out, and that nobody took, is as good as before", async (
   await given.runOut();
   assert.equal(await held.promote({ secretVersion: "2" }), true);
   await end();
+});
+
+test("a lease is renewed for as long as the work goes on", async (t) => {
+  const given = await open();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  await withLease(given.ctx, given.key, AT_ONCE, async () => {
+    for (let nth = 0; nth < 2; nth += 1) {
+      await given.runOut();
+      t.mock.timers.tick(5_000);
+      while (!(await given.isHeld()));
+    }
+  });
+  assert.equal(await given.isHeld(), false);
 });
 
 test("who is told too late that the lease is secure asks again (F76)", async (t) => {

@@ -5,6 +5,7 @@ import { UpstreamError } from "../platform/errors.ts";
 import type { OAuthFault } from "../testing/fakes/oauth/faults.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { ensureToken } from "./ensure-token.ts";
+import { until } from "../router/test-setup.ts";
 import { renewConnection } from "./refresh.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import type { ConnectionKey } from "./store.ts";
@@ -85,6 +86,29 @@ test("while one refreshes, whoever could do with the present token waits for the
   await hold.reached;
   hold.release();
   assert.equal(tokenOf(await one), tokenOf(await other));
+  assert.equal(stage.refreshes(), 1);
+});
+
+test("an operator who waited for a refresh that failed does not ask the provider once more", async (t) => {
+  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
+  const key = await stage.connect();
+  clock.advance(HOUR_MS);
+  provider.failNext("token", json(503, {}));
+  const hold = provider.hold("token", "before");
+  const sweep = renewConnection(ctx, key, SWEEP);
+  await hold.reached;
+  let looks = 0;
+  const db = ctx.db.withPlugin({
+    transformQuery: ({ node }) => node,
+    transformResult: async ({ result }) => {
+      looks += 1;
+      return result;
+    },
+  });
+  const operator = renewConnection({ ...worker(), db }, key, { askedBy: "operator", minRemainingMs: HOUR_MS });
+  await until(() => looks >= 2, "the operator waits");
+  hold.release();
+  assert.deepEqual([(await sweep).kind, (await operator).kind], ["unavailable", "unavailable"]);
   assert.equal(stage.refreshes(), 1);
 });
 
@@ -231,20 +255,6 @@ test("a token that lives for minutes is not renewed with every ask", async (t) =
   await ask(ctx, key);
   await ask(ctx, key);
   assert.equal(stage.refreshes(), 1);
-});
-
-test("a token of which nobody says how long it holds is renewed as one that holds for an hour", async (t) => {
-  const { ctx, clock, provider, ...stage } = await openStage(t, database.db, { rotates: false });
-  const key = await stage.connect();
-  clock.advance(HOUR_MS);
-  provider.failNext("token", json(200, { access_token: "unsaid", token_type: "bearer", expires_in: 0 }));
-  const answer = await ask(ctx, key);
-  assert.partialDeepStrictEqual(answer, { kind: "token", accessToken: "unsaid", expiresAt: null });
-  assert.equal(tokenOf(await ask(ctx, key)), "unsaid");
-  clock.advance(45 * MINUTE_MS);
-  assert.equal((await renewConnection(ctx, key, SWEEP)).kind, "renewed");
-  assert.notEqual(tokenOf(await ask(ctx, key)), "unsaid");
-  assert.equal(stage.refreshes(), 2);
 });
 
 test("tokens that are gone from the vault are a trouble that passes, not the end of a connection", async (t) => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { addMs } from "../platform/clock.ts";
 import type { OAuthFault } from "../testing/fakes/oauth/faults.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { ensureToken } from "./ensure-token.ts";
@@ -67,6 +68,23 @@ test("a grant that is called dead shows that our client is taken, too", async (t
   assert.equal((await ask(ctx, keys[0])).kind, "gone");
   assert.deepEqual(await store.listClientTroubles(database.db), []);
   assert.equal((await ask(ctx, keys[1])).kind, "token");
+});
+
+test("of many who ask at once while our client is refused, one tries, and the others hear when it is their turn", async (t) => {
+  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
+  t.after(forget);
+  const keys = await Promise.all(Array.from({ length: 8 }, () => stage.connect()));
+  clock.advance(HOUR_MS);
+  provider.failNext("token", refusal("invalid_client"), 100);
+  for (const key of keys) await ask(ctx, key);
+  clock.advance(MINUTE_MS);
+  const before = stage.refreshes();
+  await Promise.all(keys.map((key, nth) => ask(nth % 2 === 0 ? ctx : worker(), key)));
+  assert.equal(stage.refreshes(), before + 1);
+  const probeAt = addMs(clock.now(), MINUTE_MS);
+  clock.advance(MINUTE_MS / 2);
+  for (const key of keys.slice(2))
+    assert.deepEqual(await ask(ctx, key), { kind: "unavailable", code: "client_refused", retryAt: probeAt });
 });
 
 test("one connection for which our client is refused holds up the others for one try", async (t) => {

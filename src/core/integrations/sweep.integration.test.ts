@@ -186,6 +186,21 @@ test("what was done is forgotten after two days, what failed after 30", async (t
   );
 });
 
+test("a token of which nobody says how long it holds is renewed as one that holds for an hour", async (t) => {
+  await clear();
+  const { ctx, clock, provider, ...stage } = await openStage(t, database.db, { rotates: false });
+  const key = await stage.connect({ refreshAt: clock.now() });
+  const body = JSON.stringify({ access_token: "unsaid", token_type: "bearer", expires_in: 0 });
+  provider.failNext("token", { status: 200, headers: { "content-type": "application/json" }, body });
+  await sweepConnections(ctx, NEVER, FAST);
+  const ask = { askedBy: "runtime", minRemainingMs: 120_000, signal: NEVER } as const;
+  const answer = await ensureToken(ctx, key, ask);
+  assert.partialDeepStrictEqual(answer, { kind: "token", accessToken: "unsaid", expiresAt: null, renewed: false });
+  clock.advance(HOUR_MS);
+  assert.deepEqual(await sweepConnections(ctx, NEVER, FAST), { ...NOTHING, renewed: 1 });
+  assert.ok(provider.holderOf(tokenOf(await ensureToken(ctx, key, ask))) !== undefined);
+});
+
 test("one who waits for a token while a sweep is at it gets what the sweep got", async (t) => {
   await clear();
   const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
