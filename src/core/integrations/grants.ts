@@ -22,9 +22,12 @@ async function isGrantShared(db: Db, grant: Grant): Promise<boolean> {
 }
 
 function standsOn({ tenantId, client, accountSubject }: Grant) {
-  return sql<boolean>`client = ${client} AND state IN ('active', 'error')
-    AND account_subject IS NOT DISTINCT FROM ${accountSubject}::text
-    AND (account_subject IS NOT NULL OR tenant_id = ${tenantId})`;
+  // The index finds what is equal, and not what is not distinct.
+  const isSame =
+    accountSubject === null
+      ? sql`account_subject IS NULL AND tenant_id = ${tenantId}`
+      : sql`account_subject = ${accountSubject}`;
+  return sql<boolean>`client = ${client} AND ${isSame} AND state IN ('active', 'error')`;
 }
 
 /** Whoever connected while the provider was told has what may be over: that is found out now, and not when it is due. */

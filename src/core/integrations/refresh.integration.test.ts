@@ -5,7 +5,6 @@ import { UpstreamError } from "../platform/errors.ts";
 import type { OAuthFault } from "../testing/fakes/oauth/faults.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { ensureToken } from "./ensure-token.ts";
-import { until } from "../router/test-setup.ts";
 import { renewConnection } from "./refresh.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import type { ConnectionKey } from "./store.ts";
@@ -52,79 +51,6 @@ test("a token that holds is given as it is; one that ends soon is renewed, kept,
   assert.deepEqual((await stage.connection(key)).refreshAt, addMs(clock.now(), 45 * MINUTE_MS));
   assert.equal(tokenOf(await ask(ctx, key)), second);
   assert.deepEqual([stage.refreshes(), await stage.outcomes(key)], [1, ["done"]]);
-});
-
-test("20 who ask in two processes at once cause one refresh, and all get the token that counts (F76)", async (t) => {
-  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
-  const key = await stage.connect();
-  clock.advance(HOUR_MS);
-  const workers = [ctx, worker()];
-  const answers = await Promise.all(Array.from({ length: 20 }, (_, nth) => ask(workers[nth % 2] ?? ctx, key)));
-  assert.equal(stage.refreshes(), 1);
-  assert.deepEqual(new Set(answers.map(tokenOf)), new Set([(await stage.stored(key))?.accessToken]));
-  assert.equal(provider.grants[0]?.reuses, 0);
-});
-
-test("a sweep, a runtime and an operator who want the same at once cause one refresh (F76)", async (t) => {
-  const { ctx, clock, ...stage } = await openStage(t, database.db);
-  const key = await stage.connect();
-  clock.advance(HOUR_MS);
-  await Promise.all([
-    renewConnection(ctx, key, SWEEP),
-    ask(ctx, key),
-    ensureToken(ctx, key, { ...RUNTIME, askedBy: "operator", minRemainingMs: Number.POSITIVE_INFINITY }),
-  ]);
-  assert.equal(stage.refreshes(), 1);
-});
-
-test("while one refreshes, whoever could do with the present token waits for the new one, and is not refused", async (t) => {
-  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
-  const key = await stage.connect();
-  clock.advance(HOUR_MS - 60_000);
-  const hold = provider.hold("token", "before");
-  const [one, other] = [ask(ctx, key), ask(worker(), key)];
-  await hold.reached;
-  hold.release();
-  assert.equal(tokenOf(await one), tokenOf(await other));
-  assert.equal(stage.refreshes(), 1);
-});
-
-test("an operator who waited for a refresh that failed does not ask the provider once more", async (t) => {
-  const { ctx, clock, provider, worker, ...stage } = await openStage(t, database.db);
-  const key = await stage.connect();
-  clock.advance(HOUR_MS);
-  provider.failNext("token", json(503, {}));
-  const hold = provider.hold("token", "before");
-  const sweep = renewConnection(ctx, key, SWEEP);
-  await hold.reached;
-  let looks = 0;
-  const db = ctx.db.withPlugin({
-    transformQuery: ({ node }) => node,
-    transformResult: async ({ result }) => {
-      looks += 1;
-      return result;
-    },
-  });
-  const operator = renewConnection({ ...worker(), db }, key, { askedBy: "operator", minRemainingMs: HOUR_MS });
-  await until(() => looks >= 2, "the operator waits");
-  hold.release();
-  assert.deepEqual([(await sweep).kind, (await operator).kind], ["unavailable", "unavailable"]);
-  assert.equal(stage.refreshes(), 1);
-});
-
-test("an asker that gives up does not end the refresh", async (t) => {
-  const { ctx, clock, provider, ...stage } = await openStage(t, database.db);
-  const key = await stage.connect();
-  clock.advance(HOUR_MS);
-  const hold = provider.hold("token", "after");
-  const leaving = new AbortController();
-  const gone = ensureToken(ctx, key, { ...RUNTIME, signal: leaving.signal });
-  await hold.reached;
-  leaving.abort(new Error("hung up"));
-  await assert.rejects(gone, /hung up/);
-  hold.release();
-  assert.equal(tokenOf(await ask(ctx, key)), (await stage.stored(key))?.accessToken);
-  assert.equal(stage.refreshes(), 1);
 });
 
 test("a day of everything that passes changes nothing but when it is tried next, and then it works again (F73)", async (t) => {
