@@ -24,30 +24,44 @@ const FIRST_PAUSE_MS = 50;
 /** It is not for one who waits to end what others wait for, too. */
 const never = new AbortController().signal;
 
+type Flight = { begunAt: number; renewal: Promise<Renewal> };
+type Flights = { all: Set<Flight>; latest: Map<string, Flight> };
+
 /** What is under way in this process, by its vault: the one thing that a daemon has one of. */
-const flights = new WeakMap<Vault, Map<string, Promise<Renewal>>>();
+const flights = new WeakMap<Vault, Flights>();
 
 /**
  * Renews a connection's tokens if `ask` needs it. Those who ask the same at once share one answer; between processes the lease sees to it
  * that one refreshes and the others find what it did. It goes on though nobody waits any more.
  */
 export function renewConnection(ctx: IntegrationsContext, key: ConnectionKey, ask: Ask): Promise<Renewal> {
-  const underWay = flights.get(ctx.vault) ?? new Map<string, Promise<Renewal>>();
-  flights.set(ctx.vault, underWay);
+  const { all, latest } = flightsOf(ctx);
   const name = [key.tenantId, key.provider, ask.askedBy, ask.minRemainingMs].join(" ");
-  const joined = underWay.get(name);
-  if (joined !== undefined) return joined;
-  const flight = renew(ctx, key, ask).finally(() => underWay.delete(name));
+  const begunAt = performance.now();
+  const joined = latest.get(name);
+  // One that takes longer may never end, if its database has gone dead unnoticed.
+  if (joined !== undefined && begunAt - joined.begunAt < LEASE_PATIENCE_MS) return joined.renewal;
+  const flight = { begunAt, renewal: renew(ctx, key, ask) };
+  all.add(flight);
+  latest.set(name, flight);
+  const land = () => {
+    all.delete(flight);
+    if (latest.get(name) === flight) latest.delete(name);
+  };
   // Whoever waits hears of a failure; there may be nobody.
-  flight.catch(() => undefined);
-  underWay.set(name, flight);
-  return flight;
+  flight.renewal.then(land, land);
+  return flight.renewal;
 }
 
 /** Resolves when nothing is under way in this process: what was got from a provider is kept by then. */
-export async function settleRefreshes({ vault }: Pick<IntegrationsContext, "vault">): Promise<void> {
-  const underWay = flights.get(vault) ?? new Map<string, Promise<Renewal>>();
-  await Promise.allSettled(underWay.values());
+export async function settleRefreshes(ctx: Pick<IntegrationsContext, "vault">): Promise<void> {
+  await Promise.allSettled([...flightsOf(ctx).all].map(({ renewal }) => renewal));
+}
+
+function flightsOf({ vault }: Pick<IntegrationsContext, "vault">): Flights {
+  const known = flights.get(vault) ?? { all: new Set(), latest: new Map() };
+  flights.set(vault, known);
+  return known;
 }
 
 async function renew(ctx: IntegrationsContext, key: ConnectionKey, ask: Ask): Promise<Renewal> {

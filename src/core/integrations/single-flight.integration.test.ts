@@ -77,6 +77,22 @@ test("an operator who waited for a refresh that failed does not ask the provider
   assert.equal(stage.refreshes(), 1);
 });
 
+test("a refresh whose database has gone dead unnoticed does not hold up those who ask later", async (t) => {
+  const { ctx, clock, ...stage } = await openStage(t, database.db);
+  const key = await stage.connect();
+  clock.advance(HOUR_MS);
+  const db = ctx.db.withPlugin({
+    transformQuery: ({ node }) => node,
+    transformResult: () => new Promise<never>(() => undefined),
+  });
+  const monotonic = performance.now.bind(performance);
+  let passedMs = 0;
+  t.mock.method(performance, "now", () => monotonic() + passedMs);
+  void renewConnection({ ...ctx, db }, key, SWEEP);
+  passedMs = 30_000;
+  assert.equal((await renewConnection(ctx, key, SWEEP)).kind, "renewed");
+});
+
 test("an asker that gives up does not end the refresh", async (t) => {
   const { ctx, clock, provider, ...stage } = await openStage(t, database.db);
   const key = await stage.connect();
