@@ -159,6 +159,8 @@ test("a daemon that is told to stop keeps what the provider is just giving it (F
   await until(isClosed, "it takes nothing more");
   hold.release();
   assert.equal(await stopping.exit, 0);
+  const { refreshToken } = await connection.stored();
+  assert.equal(refreshToken, connection.grant.refreshTokens.at(-1), "it counts before anybody asks again");
   await expectWorking(stage, connection, [await connection.ask(living)]);
   assert.equal(stage.refreshes(), 1);
 });
