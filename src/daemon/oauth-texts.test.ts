@@ -52,11 +52,23 @@ test("every refusal says in words what happened and what to do, and no code of a
 
 test("what a provider or a person is called is escaped everywhere", () => {
   const asked = offerPage({ provider, tenantName: "<Ann>", replaces: { accountEmail: "<a@b>" } }, "token").html;
-  const done = connectedPage({ kind: "connected", provider, tenantName: "<Ann>", accountEmail: "<a@b>" }).html;
-  for (const html of [asked, done]) {
+  const connected = { kind: "connected", provider, tenantName: "<Ann>", accountEmail: "<a@b>" } as const;
+  const [done, part] = [false, true].map((isPart) => connectedPage({ ...connected, isPart }).html);
+  for (const html of [asked, done ?? "", part ?? ""]) {
     for (const raw of ["<Mail>", "<Ann>", "<a@b>", "read & write"]) assert.ok(!html.includes(raw), raw);
     assert.match(html, /&lt;a@b&gt;/);
   }
+});
+
+test("whoever left something out is not promised all of it", () => {
+  const connected = { kind: "connected", provider, tenantName: "Ann", accountEmail: null } as const;
+  assert.match(
+    connectedPage({ ...connected, isPart: false }).html,
+    /which can now do this:.*<li>read &amp; write<\/li>/s,
+  );
+  const part = connectedPage({ ...connected, isPart: true }).html;
+  assert.match(part, /Not everything that it asked for was allowed/);
+  assert.doesNotMatch(part, /read &amp; write/);
 });
 
 test("what is missing is named by the end of its scope", () => {

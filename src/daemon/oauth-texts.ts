@@ -28,8 +28,8 @@ export function offerPage({ provider, tenantName, replaces }: Offer, token: stri
       <input type="hidden" name="link" value="${token}" /><button>Continue to ${provider.name}</button>
     </form>`,
     html`<p class="soft">
-      Next, you choose an account and agree there. The assistant never sees your password, and you can disconnect it at
-      any time.
+      Next, you choose an account and agree there. The assistant never sees your password, and its access can be ended
+      at any time.
     </p>`,
     html`<p class="soft">
       If that is not your own assistant, close this page: whoever sent you the link would get the access.
@@ -45,15 +45,25 @@ function replacedNote(provider: ProviderDefinition, { accountEmail }: NonNullabl
   </p>`;
 }
 
-export function connectedPage({ provider, tenantName, accountEmail }: Connected): Page {
+export function connectedPage({ provider, tenantName, accountEmail, isPart }: Connected): Page {
   const account = accountEmail === null ? html`Your account` : html`<strong>${accountEmail}</strong>`;
-  const body = [
-    html`<p>${account} is connected to the assistant of <strong>${tenantName}</strong>, which can now do this:</p>`,
-    html`<ul>
-      ${provider.access.map((item) => html`<li>${item}</li>`)}
-    </ul>`,
-    html`<p>You can close this page.</p>`,
-  ];
+  const whose = html`<strong>${tenantName}</strong>`;
+  // Which of its words go with which scopes is not known.
+  const can = isPart
+    ? [
+        html`<p>${account} is connected to the assistant of ${whose}.</p>`,
+        html`<p class="note">
+          Not everything that it asked for was allowed, so some of it won&#39;t work. To allow the rest, ask for a new
+          link.
+        </p>`,
+      ]
+    : [
+        html`<p>${account} is connected to the assistant of ${whose}, which can now do this:</p>`,
+        html`<ul>
+          ${provider.access.map((item) => html`<li>${item}</li>`)}
+        </ul>`,
+      ];
+  const body = [...can, html`<p>You can close this page.</p>`];
   return renderPage({ status: 200, title: `${provider.name} is connected`, tone: "good", body });
 }
 

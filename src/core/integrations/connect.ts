@@ -18,6 +18,8 @@ export type Connected = {
   provider: ProviderDefinition;
   tenantName: string;
   accountEmail: string | null;
+  /** Whether something was left out that it can do without. */
+  isPart: boolean;
 };
 
 export type ConsentAnswer = {
@@ -93,6 +95,7 @@ async function takeAnswer(
     provider: provider.definition,
     tenantName: open.tenant.displayName,
     accountEmail: account?.email ?? null,
+    isPart: missingScopes(provider.definition.scopes, granted.scopes).length > 0,
   };
 }
 
