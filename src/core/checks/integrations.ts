@@ -12,7 +12,9 @@ export async function integrationChecks(
 ): Promise<Check[]> {
   const providers = await readThem(settings);
   if (providers instanceof ConfigError) {
-    const said = failed(providers.problems.join("; "), "Correct the file that OPENCLAW_PROVIDERS_FILE names.");
+    const [first = providers.message, ...others] = providers.problems;
+    const rest = others.length === 0 ? "" : `, and ${others.length} more, see: openclaw integration providers`;
+    const said = failed(`${first}${rest}`, "Correct the file that OPENCLAW_PROVIDERS_FILE names.");
     return [{ name: "integrations", run: async () => said }];
   }
   const dealings = groupByClient(providers);
@@ -78,7 +80,8 @@ async function checkTroubles({ db }: Store): Promise<CheckResult> {
   const troubles = await listClientTroubles(db);
   if (troubles.length === 0) return ok("no provider refuses our client");
   const words = troubles.map(
-    ({ provider, since, code }) => `${provider} connections can't be renewed since ${since.toISOString()}: ${code}`,
+    ({ provider, since, code }) =>
+      `${provider} connections can't be renewed since ${since.toISOString().replace(/\.\d+Z$/, "Z")}: ${code}`,
   );
   return failed(words.join("; "), "Mend the client at the provider; its connections then come back by themselves.");
 }

@@ -69,7 +69,8 @@ const definitionSchema = z
         report(["authorizeParams", name], "is what every request holds already");
   });
 
-const fileSchema = z.strictObject({ providers: z.array(z.record(z.string(), z.unknown())) });
+/** What else it holds is a mistake beside those of its entries. */
+const fileSchema = z.looseObject({ providers: z.array(z.record(z.string(), z.unknown())) });
 
 /**
  * `builtIn` with what `file` says over and beside it: `{"providers": [{"id": "gmail", "scopes": […]}, …]}`. An entry with the id of a
@@ -85,7 +86,8 @@ export async function readDefinitions(
   if (!whole.success) throw invalid(whole.error.issues.map((issue) => `${file}: ${describe(issue)}`));
   const known = new Map<unknown, ProviderDefinition>(builtIn.map((definition) => [definition.id, definition]));
   const seen = new Set<unknown>();
-  const problems: string[] = [];
+  const others = Object.keys(whole.data).filter((key) => key !== "providers");
+  const problems = others.map((key) => `${file}: Unrecognized key: "${key}"`);
   for (const [index, entry] of whole.data.providers.entries()) {
     const { id } = entry;
     const name = typeof id === "string" ? id : `providers.${index}`;

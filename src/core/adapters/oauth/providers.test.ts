@@ -87,6 +87,7 @@ test("a file replaces what it names of a built-in provider, and adds others, who
 
 test("every mistake in the file is told at once, each with its place", async (t) => {
   const problems = await problemsOf(t, {
+    version: 1,
     providers: [
       { id: "gmail", scope: ["openid"], tokenUrl: "http://mail.example/token" },
       { id: "google-calendar", scopes: ["openid"] },
@@ -104,6 +105,7 @@ test("every mistake in the file is told at once, each with its place", async (t)
     ],
   });
   const expected = [
+    /^Unrecognized key: "version"/,
     /^gmail: tokenUrl: must be an https URL, or http on this machine/,
     /^gmail: Unrecognized key: "scope"/,
     /^google-calendar: neededScopes: https:\S+calendar\.events is not among scopes/,
