@@ -43,6 +43,13 @@ test("all problems come at once, each naming its variable and what is expected",
   );
 });
 
+test("an address that others are put behind has no trailing slash, and nothing that no path can follow", () => {
+  const read = (text: string) => loadConfig({ OPENCLAW_PUBLIC_URL: text }).config.http.publicUrl;
+  assert.equal(read("https://bot.example.com/assistants/"), "https://bot.example.com/assistants");
+  for (const text of ["https://bot.example.com/?a=1", "https://bot.example.com/#top", "bot.example.com"])
+    assert.throws(() => read(text), /OPENCLAW_PUBLIC_URL/, text);
+});
+
 test("trial days are for every tier, or for each", () => {
   const read = (text: string) => loadConfig({ OPENCLAW_TRIAL_DAYS: text }).config.tenancy.trialDays;
   assert.deepEqual(read("7"), { basic: 7, plus: 7 });

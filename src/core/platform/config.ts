@@ -389,7 +389,10 @@ class Reader {
 
   /** An http(s) URL without a trailing slash, ready to be followed by a path. */
   baseUrl(name: string, example: string): string | undefined {
-    return this.url(name, ["http:", "https:"], example)?.replace(/\/+$/, "");
+    const value = this.url(name, ["http:", "https:"], example)?.replace(/\/+$/, "");
+    if (value !== undefined && /[?#]/.test(value))
+      this.#problem(name, "has a ? or #, which no path can follow", example);
+    return value;
   }
 
   listen(name: string, fallback: string): ListenAddress {
