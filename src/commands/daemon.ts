@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { createLog } from "../core/platform/log.ts";
 import { loadSettings } from "./session.ts";
 import { runDaemon } from "../daemon/daemon.ts";
@@ -9,7 +9,11 @@ const GRACE_MS = 30_000;
 
 export function command(): Command {
   return new Command()
-    .option("--roles <roles>", `comma-separated, of ${ROLES.join(", ")}`, parseRoles, [...ROLES])
+    .addOption(
+      new Option("--roles <roles>", `comma-separated, of ${ROLES.join(", ")}`)
+        .argParser(parseRoles)
+        .default([...ROLES], "all of them"),
+    )
     .addHelpText("after", "\nExample:\n  openclaw daemon --roles web,worker")
     .action(async ({ roles }: { roles: Role[] }) => {
       const { config, secrets } = await loadSettings();

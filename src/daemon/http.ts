@@ -1,7 +1,13 @@
 import { hash, randomUUID, timingSafeEqual } from "node:crypto";
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from "fastify";
 import type { ListenAddress } from "../core/platform/config.ts";
 import { assertNever, ConfigError, errorMessage, OpenClawError } from "../core/platform/errors.ts";
 import type { Log } from "../core/platform/log.ts";
@@ -45,7 +51,7 @@ export function createServer(log: Log, shortcut?: Shortcut): FastifyInstance {
     },
     forceCloseConnections: "idle",
     loggerInstance: createRequestLog(log),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     // A path that can't be decoded never reaches the handlers below, and Fastify's own answer repeats it, token and all (F90).
     clientErrorHandler: answerNonsense,
     frameworkErrors: (_error, request, reply) => {
