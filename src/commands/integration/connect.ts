@@ -54,6 +54,7 @@ export function command(): Command {
         await drawQrCode(url);
         await sayMore(store, tenant, { provider, expiresAt, before });
         if (!wait) return;
+        say("Waiting until an account is connected. Ctrl-C ends the waiting, not the link.");
         const connected = await waitUntilConnected(ctx, tenant, provider, {
           before: before?.grantId,
           timeoutMs: timeout * 1_000,

@@ -51,7 +51,12 @@ export function outcomeOf(error: unknown): Outcome<never> {
 export function onlyFailure({ tenant }: Choice, items: readonly Item<string>[]): Error | undefined {
   const [only, another] = items;
   if (tenant === undefined || only === undefined || another !== undefined) return undefined;
-  return failureOf(only, only.reason ?? only.result);
+  const { provider, result, reason } = only;
+  // One that is not there says of itself what it is about.
+  return failureOf(
+    only,
+    result === "absent" ? (reason ?? result) : `${provider} of ${tenant.slug}: ${reason ?? result}`,
+  );
 }
 
 /** @throws PartialError when only some succeeded; when none did, an error of the kind of what went wrong outside first. */

@@ -4,7 +4,7 @@ import { openProviders } from "../../core/context.ts";
 import { connectRedirectUri } from "../../core/integrations/integrations.ts";
 import { systemClock } from "../../core/platform/clock.ts";
 import { oauthClientVariables } from "../../core/platform/config.ts";
-import { printJson, printTable, say } from "../output.ts";
+import { printFields, printJson, printLine, say } from "../output.ts";
 import { loadSettings } from "../session.ts";
 
 export function command(): Command {
@@ -14,23 +14,27 @@ export function command(): Command {
     .action(async ({ json }) => {
       const settings = await loadSettings();
       const { publicUrl } = settings.config.http;
-      const providers = (await openProviders({ ...settings, clock: systemClock })).list();
-      if (json) return printJson({ providers: providers.map((provider) => describe(provider, publicUrl)) });
-      printTable(
-        ["ID", "NAME", "CLIENT", "SCOPES", "ACCESS"],
-        providers.map(({ definition, client }) => [
-          definition.id,
-          definition.name,
-          client === undefined
-            ? `not configured: set ${oauthClientVariables(definition.client).join(", ")}`
-            : "configured",
-          definition.scopes.map(shorten).join(" "),
-          definition.access.join("; "),
-        ]),
-      );
+      const found = (await openProviders({ ...settings, clock: systemClock })).list();
+      const providers = found.map((provider) => describe(provider, publicUrl));
+      if (json) return printJson({ providers });
+      for (const [index, provider] of providers.entries()) {
+        if (index > 0) printLine("");
+        print(provider);
+      }
       if (publicUrl === undefined) say("OPENCLAW_PUBLIC_URL is not set: nobody could come back from a provider.");
-      else say(`Register this redirect URI with each provider's client: ${publicUrl}/oauth/<id>/callback`);
     });
+}
+
+/** Whole, as ids are typed, and scopes and addresses pasted into a provider's console. */
+function print({ id, name, configured, client, scopes, access, redirectUri }: ReturnType<typeof describe>): void {
+  printFields([
+    ["provider", id],
+    ["name", name],
+    ["client", configured ? "configured" : `not configured: set ${client.variables.join(" and ")}`],
+    ["scopes", scopes.join(" ")],
+    ["access", access.join("; ")],
+    ["redirect", redirectUri ?? "–"],
+  ]);
 }
 
 function describe({ definition, client }: Provider, publicUrl: string | undefined) {
@@ -49,9 +53,4 @@ function describe({ definition, client }: Provider, publicUrl: string | undefine
     access,
     redirectUri: publicUrl === undefined ? null : connectRedirectUri(publicUrl, id),
   };
-}
-
-/** Google's scopes all begin in the same way. */
-function shorten(scope: string): string {
-  return scope.replace("https://www.googleapis.com/auth/", "");
 }

@@ -122,18 +122,17 @@ async function renew(ctx: IntegrationsContext, connection: ConnectionView): Prom
   }
 }
 
-function explain({ tenant, provider, state, reason, remedy }: ConnectionView): string {
-  return `${provider} of ${tenant}: ${reason ?? `it is ${state}`}${remedy === null ? "" : `; ${remedy}`}`;
+function explain({ state, reason, remedy }: ConnectionView): string {
+  return `${reason ?? `it is ${state}`}${remedy === null ? "" : `; ${remedy}`}`;
 }
 
 function print(items: readonly RenewedItem[]): void {
   if (items.length === 0) return say("No connections match.");
   printTable(
-    ["TENANT", "PROVIDER", "ACCOUNT", "RESULT", "ACCESS ENDS", "WHY"],
-    items.map(({ tenant, provider, account, result, accessExpiresAt, reason }) => [
+    ["TENANT", "PROVIDER", "RESULT", "ACCESS ENDS", "WHY"],
+    items.map(({ tenant, provider, result, accessExpiresAt, reason }) => [
       tenant,
       provider,
-      account ?? "–",
       result,
       formatTime(accessExpiresAt),
       reason ?? "–",

@@ -58,7 +58,7 @@ function print({ connection, events }: Shown): void {
       askedBy,
       code === null ? outcome : `${outcome} (${code})`,
       `${durationMs} ms`,
-      formatTime(retryAt),
+      retryAt === null ? "–" : `after ${Math.max(0, Math.round((retryAt.getTime() - at.getTime()) / 1_000))} s`,
     ]),
   );
 }

@@ -95,7 +95,7 @@ function describeFailures(facts: ConnectionFacts): Diagnosis {
     return { code: trouble, reason: lost, remedy };
   }
   const often = attempts === 1 ? "time" : `${attempts} times`;
-  const reason = `the last ${often} it could not be renewed (${trouble ?? "no reason recorded"})`;
+  const reason = `it could not be renewed the last ${often} (${trouble ?? "no reason recorded"})`;
   // Of a provider's trouble an operator can mend nothing.
   const look = trouble?.startsWith("vault_") === true ? "; see: openclaw check" : "";
   return { code: "not_renewed", reason, remedy: `it is tried again by itself${look}` };
