@@ -96,7 +96,12 @@ function describeFailures(facts: ConnectionFacts): Diagnosis {
   }
   const often = attempts === 1 ? "time" : `${attempts} times`;
   const reason = `it could not be renewed the last ${often} (${trouble ?? "no reason recorded"})`;
-  // Of a provider's trouble an operator can mend nothing.
-  const look = trouble?.startsWith("vault_") === true ? "; see: openclaw check" : "";
-  return { code: "not_renewed", reason, remedy: `it is tried again by itself${look}` };
+  return { code: "not_renewed", reason, remedy: `it is tried again by itself${whereToLook(trouble)}` };
+}
+
+/** Of a provider's trouble an operator can mend nothing. */
+function whereToLook(trouble: string | null): string {
+  // A vault that takes and gives secrets may hold single ones that no key opens: check does not find those.
+  if (trouble === "vault_key_wrong") return "; which secrets no key opens: openclaw vault rotate-key --dry-run";
+  return trouble?.startsWith("vault_") === true ? "; see: openclaw check" : "";
 }

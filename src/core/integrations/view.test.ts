@@ -115,6 +115,11 @@ const CASES: [what: string, change: Change, expected: [state: string, code: stri
     ["active", "not_renewed", /\(vault_failed\).*by itself; see: openclaw check/],
   ],
   [
+    "one whose tokens no key opens",
+    { attempts: 1, trouble: "vault_key_wrong" },
+    ["active", "not_renewed", /the last time \(vault_key_wrong\).*no key opens: openclaw vault rotate-key --dry-run/],
+  ],
+  [
     "one whose tokens are gone",
     { attempts: 2, trouble: "tokens_missing" },
     ["active", "tokens_missing", /not in the vault.*openclaw check.*openclaw integration connect alice gmail/],
