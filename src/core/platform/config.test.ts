@@ -50,6 +50,18 @@ test("an address that others are put behind has no trailing slash, and nothing t
     assert.throws(() => read(text), /OPENCLAW_PUBLIC_URL/, text);
 });
 
+test("a public address with a user or password in it is not taken, and not repeated", () => {
+  for (const text of ["https://ann:hunter2@bot.example.com", "https://hunter2@bot.example.com"])
+    assert.throws(
+      () => loadConfig({ OPENCLAW_PUBLIC_URL: text }),
+      (error) =>
+        error instanceof ConfigError &&
+        /OPENCLAW_PUBLIC_URL has a user or a password/.test(error.message) &&
+        !error.message.includes("hunter2"),
+      text,
+    );
+});
+
 test("trial days are for every tier, or for each", () => {
   const read = (text: string) => loadConfig({ OPENCLAW_TRIAL_DAYS: text }).config.tenancy.trialDays;
   assert.deepEqual(read("7"), { basic: 7, plus: 7 });

@@ -158,7 +158,7 @@ export function loadConfig(env: Environment, folder: string = process.cwd()): { 
     http: {
       publicListen: read.listen("OPENCLAW_PUBLIC_LISTEN", "127.0.0.1:8080"),
       internalListen: read.listen("OPENCLAW_INTERNAL_LISTEN", "127.0.0.1:9090"),
-      publicUrl: read.baseUrl("OPENCLAW_PUBLIC_URL", "https://bot.example.com"),
+      publicUrl: read.publicUrl("OPENCLAW_PUBLIC_URL", "https://bot.example.com"),
       internalUrl: read.baseUrl("OPENCLAW_INTERNAL_URL", "http://gateway.internal:9090"),
       metricsToken: read.text("OPENCLAW_METRICS_TOKEN"),
     },
@@ -392,6 +392,14 @@ class Reader {
     const value = this.url(name, ["http:", "https:"], example)?.replace(/\/+$/, "");
     if (value !== undefined && /[?#]/.test(value))
       this.#problem(name, "has a ? or #, which no path can follow", example);
+    return value;
+  }
+
+  /** The same for people to be sent to: links must not hold what opens anything. */
+  publicUrl(name: string, example: string): string | undefined {
+    const value = this.baseUrl(name, example);
+    const { username, password } = URL.parse(value ?? "") ?? { username: "", password: "" };
+    if (username !== "" || password !== "") this.#problem(name, "has a user or a password in it", example);
     return value;
   }
 

@@ -5,7 +5,7 @@ import type { OAuthClientSecrets } from "../../platform/config.ts";
 import { type AuthorizationAsk, readAnswer } from "./authorization-answer.ts";
 import type { Dealings } from "./dealings.ts";
 import { checkIdToken } from "./id-token.ts";
-import { isLoopback } from "./loopback-url.ts";
+import { isLoopback } from "../../platform/loopback-url.ts";
 import type {
   ExchangeResult,
   OAuthClient,

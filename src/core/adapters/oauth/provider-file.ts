@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { ConfigError, errorMessage } from "../../platform/errors.ts";
 import type { ProviderId } from "../../platform/ids.ts";
-import { isLoopback } from "./loopback-url.ts";
+import { isLoopback } from "../../platform/loopback-url.ts";
 import type { ProviderDefinition } from "./oauth-provider.ts";
 import { canonicalScope } from "./scopes.ts";
 
