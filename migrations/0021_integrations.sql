@@ -30,14 +30,29 @@ CREATE TABLE connections (
   trouble            text,
   -- Until when the provider asked to be left alone.
   wait_until         timestamptz,
-  -- When the provider is next to be told that a grant is over; NULL: nothing is left to be told.
-  revoke_at          timestamptz,
-  revoke_attempts    integer NOT NULL DEFAULT 0,
   PRIMARY KEY (tenant_id, provider)
 );
 CREATE INDEX connections_due_idx ON connections (provider, refresh_at) WHERE state IN ('active', 'error');
-CREATE INDEX connections_revoke_idx ON connections (revoke_at) WHERE revoke_at IS NOT NULL;
 CREATE INDEX connections_grant_idx ON connections (client, account_subject);
+
+-- Consents that are over, or that no connection came of: their tokens lie in the vault until the provider was told. A consent is here
+-- before its tokens are kept, and leaves as its connection is made, so that none is forgotten. No foreign key: what is left of a tenant
+-- that is gone has to be ended, too.
+CREATE TABLE grants_to_end (
+  grant_id         uuid PRIMARY KEY,
+  tenant_id        uuid NOT NULL,
+  provider         text NOT NULL,
+  client           text NOT NULL,
+  account_subject  text,
+  since            timestamptz NOT NULL,
+  try_at           timestamptz NOT NULL,
+  -- Grows with everybody who takes it up; who was overtaken can't finish.
+  attempts         integer NOT NULL DEFAULT 0,
+  -- The provider knows; the tokens are still to be deleted.
+  is_told          boolean NOT NULL DEFAULT false
+);
+CREATE INDEX grants_to_end_due_idx ON grants_to_end (try_at);
+CREATE INDEX grants_to_end_tenant_idx ON grants_to_end (tenant_id);
 
 -- Who may change a connection's tokens, or make one. Apart from the connection, which need not be there yet, and kept when it goes, so
 -- that no fence comes twice.
@@ -78,7 +93,9 @@ CREATE TABLE connect_links (
   created_at  timestamptz NOT NULL,
   expires_at  timestamptz NOT NULL,
   used_at     timestamptz,
-  revoked_at  timestamptz
+  revoked_at  timestamptz,
+  -- By a newer one, or because the connection was ended.
+  revoked_as  text CHECK (revoked_as IN ('replaced', 'disconnected'))
 );
 CREATE INDEX connect_links_tenant_idx ON connect_links (tenant_id, provider);
 

@@ -36,10 +36,10 @@ async function open(t: TestContext, leewayMs: number) {
       .insertInto("runtimeCredentials")
       .values({ ...credential, createdAt: now })
       .execute();
-    const name = connectionSecretName(tenantId, GMAIL);
     const { accessToken, refreshToken = "", scopes, grant } = provider.grant();
     const over = addMs(now, -1_000);
     const grantId = randomUUID();
+    const name = connectionSecretName(tenantId, GMAIL, grantId);
     const tokens = { fence: 0, grantId, accessToken, accessExpiresAt: over.toISOString(), refreshToken };
     const row = { tenantId, provider: GMAIL, state: "active" as const, grantId, client: "google", scopes };
     await database.db

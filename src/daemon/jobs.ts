@@ -12,7 +12,6 @@ import {
 } from "../core/billing/billing.ts";
 import {
   endConnectionsOf,
-  endFormerGrant,
   pruneConnectionEvents,
   pruneConnectLinks,
   sweepConnections,
@@ -75,7 +74,6 @@ function createHandlers(ctx: JobsContext, metrics: Metrics): Handlers {
       purgeTenant({ ...ctx, endOutside: (id) => endConnectionsOf(ctx, id), forget }, tenantId),
     "rollout.advance": ({ rolloutId }) => advanceRollout(ctx, rolloutId),
     "connection.tell": (news) => tellConnectionNews(ctx, news),
-    "connection.end-former": (former, signal) => endFormerGrant(ctx, former, signal),
     "stripe.project": (_payload, signal) =>
       projectStripeEvents(
         { ...ctx, prices: { basic: ctx.config.stripe.priceBasic, plus: ctx.config.stripe.pricePlus } },

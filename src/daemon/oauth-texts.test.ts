@@ -13,6 +13,7 @@ const REFUSALS: Parameters<typeof refusalPage>[0][] = [
   { kind: "link-expired" },
   { kind: "link-used" },
   { kind: "link-replaced" },
+  { kind: "link-ended" },
   { kind: "tenant-gone" },
   { kind: "crowded" },
   { kind: "state-unknown" },

@@ -103,6 +103,13 @@ function wordsFor(refusal: ConnectRefusal | RequestRefusal): Words {
       );
     case "link-replaced":
       return words(410, "There is a newer link", `This one was replaced by another. ${NOTHING}`, "Use the newest.");
+    case "link-ended":
+      return words(
+        410,
+        "This link no longer holds",
+        `The account was disconnected after this link was given out. ${NOTHING}`,
+        ASK_AGAIN,
+      );
     case "tenant-gone":
       return words(
         410,

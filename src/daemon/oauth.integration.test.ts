@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { hash } from "node:crypto";
 import { after, before, beforeEach, test, type TestContext } from "node:test";
-import { CALENDAR, providersOf } from "../core/integrations/connect-test-setup.ts";
+import { CALENDAR, MAIL, providersOf } from "../core/integrations/connect-test-setup.ts";
+import { disconnect } from "../core/integrations/integrations.ts";
 import { createPool, createDb } from "../core/platform/db.ts";
 import { createTestDatabase } from "../core/testing/database.ts";
 import { locationOf, openStart, type PageOptions } from "./oauth-test-setup.ts";
@@ -105,6 +106,21 @@ test("a link is used up by a connection, and says so; a newer one takes the plac
   clock.advance(86_400_000);
   const expired = await browser.get(newer);
   assert.deepEqual([expired.status, /too old/.test(expired.html)], [410, true]);
+});
+
+test("whoever disconnects ends the links and consents that are open, and the page says so", async (t) => {
+  const { ctx, browser, start, consent, newLink, tenantId, secrets, server } = await setUp(t);
+  await browser.get(await consent(browser, start));
+  const [open, calendar] = [await newLink(tenantId), await newLink(tenantId, CALENDAR)];
+  const underWay = await consent(browser, open);
+  const key = { tenantId, provider: MAIL };
+  assert.deepEqual(await disconnect(ctx, key, { reason: "asked", askedBy: "operator" }), { revocation: "revoked" });
+  for (const answer of [await browser.get(open), await browser.confirm(open), await browser.get(underWay)])
+    assert.deepEqual([answer.status, /no longer holds.*was disconnected after/s.test(answer.html)], [410, true]);
+  assert.deepEqual(await secrets(tenantId), []);
+  assert.equal(server.requests.filter(({ path }) => path === "/token").length, 1);
+  assert.equal((await browser.get(calendar)).status, 200);
+  assert.match((await browser.get(await consent(browser, await newLink(tenantId)))).html, /is connected/);
 });
 
 test("a state counts once: replayed, twice at once, too late or never given out, it is refused", async (t) => {

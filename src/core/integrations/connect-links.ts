@@ -40,7 +40,7 @@ export async function createConnectLink(
   const expiresAt = addMs(now, validMs);
   await ctx.db.transaction().execute(async (tx) => {
     requireConnectable(await lockTenant(tx, tenantId));
-    await revokeLinks(tx, { tenantId, provider: providerId }, now);
+    await revokeLinks(tx, { tenantId, provider: providerId }, { at: now, as: "replaced" });
     await insertLink(tx, { tokenHash: hashToken(token), tenantId, provider: providerId, createdAt: now, expiresAt });
     await writeAudit(tx, {
       at: now,

@@ -8,6 +8,8 @@ export type OfferRefusal =
   | { kind: "link-expired" }
   | { kind: "link-used" }
   | { kind: "link-replaced" }
+  /** The connection was ended since. */
+  | { kind: "link-ended" }
   | { kind: "tenant-gone" };
 
 /** Why what came back from a provider is not taken. */

@@ -8,7 +8,7 @@ import { createOAuthClient } from "../adapters/oauth/oauth-client.ts";
 import type { Provider, ProviderDefinition, Providers } from "../adapters/oauth/oauth-provider.ts";
 import { definitionOf } from "../adapters/oauth/test-setup.ts";
 import { createFileVault } from "../adapters/vault/file-vault.ts";
-import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
+import { connectionSecretName, connectionSecretPrefix, type Vault } from "../adapters/vault/vault.ts";
 import { type Clock, fixedClock } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { ProviderId, TenantId } from "../platform/ids.ts";
@@ -25,6 +25,7 @@ import {
 import { finishConnect } from "./connect.ts";
 import { createConnectLink } from "./connect-links.ts";
 import { beginConnect } from "./consent.ts";
+import { listGrantsOf } from "./grant-store.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { type ConnectionKey, find } from "./store.ts";
 import { readTokenSet } from "./token-set.ts";
@@ -34,13 +35,14 @@ export const CALENDAR = "google-calendar" as ProviderId;
 export const NEVER = new AbortController().signal;
 const REDIRECT_URI = "https://bot.example.com/oauth/gmail/callback";
 
-/** One server, at which a mail and a calendar share one client, as Google's do. */
-export function googleLike(server: { url: string }, clock: Clock): Provider[] {
+/** One server, at which a mail and a calendar share one client, and as Google's do the grant, too. */
+export function providersAt(server: { url: string }, clock: Clock, sharesGrant: boolean): Provider[] {
   const mail = definitionOf(server, {
     id: MAIL,
     name: "Gmail",
     access: ["read, sort and send your e-mail", "move it to the bin"],
     authorizeParams: { access_type: "offline", prompt: "consent" },
+    sharesGrant,
   });
   const calendar: ProviderDefinition = {
     ...mail,
@@ -73,14 +75,15 @@ export async function openStage(
   // People of this stage alone: grants are shared by whoever has the same account.
   const ann = { ...ANN, subject: randomUUID() };
   const bob = { ...ann, subject: randomUUID(), email: "bob@example.com" };
-  const server = await startOAuthProvider({ clock, manner: "google", people: [ann, bob], ...options });
+  const manner = options.manner ?? "google";
+  const server = await startOAuthProvider({ clock, people: [ann, bob], ...options, manner });
   t.after(() => server.close());
   const folder = await mkdtemp(path.join(tmpdir(), "openclaw-connect-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const vault = options.vault ?? createFileVault({ folder, key: undefined });
   const lines: string[] = [];
   const log = createLog("debug", { write: (line) => void lines.push(line) });
-  const providers = providersOf(googleLike(server, clock));
+  const providers = providersOf(providersAt(server, clock, manner === "google"));
   const ctx: IntegrationsContext = { db, clock, actor: { name: "test" }, vault, providers, log, random: () => 0 };
 
   async function newTenant(): Promise<TenantId> {
@@ -106,7 +109,10 @@ export async function openStage(
     connect: (tenantId: TenantId, how: ConnectOptions = {}) =>
       connectThrough(ctx, server, () => link(tenantId, how.provider), how),
     find: (tenantId: TenantId, provider = MAIL) => find(db, { tenantId, provider }),
-    tokens: (tenantId: TenantId, provider = MAIL) => tokensOf(vault, { tenantId, provider }),
+    tokens: (tenantId: TenantId, provider = MAIL) => tokensOf(ctx, { tenantId, provider }),
+    /** What lies in the vault for a tenant's connections, whether they count or not. */
+    secrets: (tenantId: TenantId) => vault.list(connectionSecretPrefix(tenantId)),
+    ending: (tenantId: TenantId) => listGrantsOf(db, [tenantId]),
     jobs: (name: string) => waitingJobs(db, name),
   };
 }
@@ -131,9 +137,11 @@ async function connectThrough(
   return finishConnect(ctx, provider, { answer, state, nonce, redirectUri: REDIRECT_URI, signal });
 }
 
-/** The newest that lie in the vault. */
-async function tokensOf(vault: Vault, { tenantId, provider }: ConnectionKey) {
-  const text = await vault.get(connectionSecretName(tenantId, provider));
+/** The newest of a connection, as it is now, that lie in the vault. */
+async function tokensOf({ db, vault }: IntegrationsContext, { tenantId, provider }: ConnectionKey) {
+  const { grantId } = (await find(db, { tenantId, provider })) ?? {};
+  if (grantId === undefined) return undefined;
+  const text = await vault.get(connectionSecretName(tenantId, provider, grantId));
   return text === undefined ? undefined : readTokenSet(text);
 }
 

@@ -4,8 +4,8 @@ import { createTestDatabase } from "../testing/database.ts";
 import type { Vault } from "../adapters/vault/vault.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import { definitionOf } from "../adapters/oauth/test-setup.ts";
-import { CALENDAR, MAIL, NEVER, openStage, providersOf, ready } from "./connect-test-setup.ts";
-import { endFormerGrant, type FormerGrant } from "./former-grant.ts";
+import { CALENDAR, MAIL, openStage, providersOf, ready } from "./connect-test-setup.ts";
+import { disconnect } from "./disconnect.ts";
 import { listEvents } from "./events.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -54,7 +54,7 @@ test("whoever unticks what is needed connects nothing, is told what, and leaves 
   assert.deepEqual(outcome.missing, ["mail.modify"]);
   assert.deepEqual([await find(tenantId), await tokens(tenantId)], [undefined, undefined]);
   assert.ok(server.grants.every(({ isAlive }) => !isAlive));
-  assert.deepEqual(await outcomes(), ["connect failed scopes-missing"]);
+  assert.deepEqual(await outcomes(), ["revoke done revoked", "connect failed scopes-missing"]);
 });
 
 test("a connection that stands on the same grant outlives one that was not kept (F77)", async (t) => {
@@ -98,54 +98,6 @@ test("a provider that refuses, fails or says no leaves everything as it was, and
     "connect dead invalid_grant",
     "connect client invalid_client",
   ]);
-});
-
-test("connecting again with another account takes the place of the first, whose grant ends", async (t) => {
-  const { bob, ctx, connect, find, jobs, tenantId, tokens, server } = await setUp(t);
-  await connect(tenantId);
-  const first = await find(tenantId);
-  const firstTokens = await tokens(tenantId);
-  await connect(tenantId, { decision: { subject: bob.subject } });
-  const second = await find(tenantId);
-  assert.notEqual(second?.grantId, first?.grantId);
-  assert.equal(second?.accountEmail, bob.email);
-  const [former, ...others] = await jobs("connection.end-former");
-  assert.deepEqual(others, []);
-  server.failNext("revoke", { status: 503 });
-  await assert.rejects(endFormerGrant(ctx, former as FormerGrant, NEVER), { code: "revocation_failed" });
-  await endFormerGrant(ctx, former as FormerGrant, NEVER);
-  await endFormerGrant(ctx, former as FormerGrant, NEVER);
-  assert.equal(server.holderOf(firstTokens?.accessToken ?? ""), undefined);
-  assert.equal(server.holderOf((await tokens(tenantId))?.accessToken ?? "")?.person.email, bob.email);
-});
-
-test("connecting again with the same account ends nothing, and neither does one whose first grant others stand on (F77)", async (t) => {
-  const { bob, ctx, connect, jobs, tenantId, newTenant, tokens, server } = await setUp(t);
-  await connect(tenantId);
-  await connect(tenantId);
-  assert.deepEqual(await jobs("connection.end-former"), []);
-  const other = await newTenant();
-  await connect(other, { provider: CALENDAR });
-  await connect(tenantId, { decision: { subject: bob.subject } });
-  const [former] = await jobs("connection.end-former");
-  await endFormerGrant(ctx, former as FormerGrant, NEVER);
-  assert.ok(server.holderOf((await tokens(other, CALENDAR))?.accessToken ?? "") !== undefined);
-});
-
-test("a former grant whose tokens are gone by then is said to live on, and one of a forgotten tenant is ended all the same", async (t) => {
-  const { bob, ctx, connect, jobs, tenantId, outcomes, vault, server } = await setUp(t);
-  await connect(tenantId);
-  await connect(tenantId, { decision: { subject: bob.subject } });
-  const [former] = await jobs("connection.end-former");
-  await endFormerGrant(
-    { ...ctx, vault: { ...vault, getVersion: async () => undefined } },
-    former as FormerGrant,
-    NEVER,
-  );
-  assert.equal((await outcomes()).at(-1), "revoke failed impossible");
-  await database.pool.query("DELETE FROM tenants WHERE id = $1", [tenantId]);
-  await endFormerGrant(ctx, former as FormerGrant, NEVER);
-  assert.equal(server.grants[0]?.isAlive, false);
 });
 
 test("two providers of one account live side by side", async (t) => {
@@ -209,6 +161,21 @@ test("a link that is replaced at the last moment connects nothing, and what was 
   const outcome = await connect(tenantId, { ctx: { ...ctx, vault: { ...vault, set } } });
   assert.equal(outcome.kind, "link-replaced");
   assert.deepEqual([await find(tenantId), await tokens(tenantId)], [undefined, undefined]);
+  assert.ok(server.grants.every(({ isAlive }) => !isAlive));
+});
+
+test("a disconnect at the last moment ends the consent that is under way, too", async (t) => {
+  const { ctx, connect, find, secrets, tenantId, vault, server } = await setUp(t);
+  await connect(tenantId);
+  const set: Vault["set"] = async (name, value) => {
+    // As of one who stood still for so long that the lease was another's.
+    await database.pool.query("UPDATE connection_leases SET lease_until = NULL");
+    await disconnect(ctx, { tenantId, provider: MAIL }, { reason: "asked", askedBy: "operator" });
+    return vault.set(name, value);
+  };
+  const outcome = await connect(tenantId, { ctx: { ...ctx, vault: { ...vault, set } } });
+  assert.equal(outcome.kind, "overtaken");
+  assert.deepEqual([(await find(tenantId))?.state, await secrets(tenantId)], ["revoked", []]);
   assert.ok(server.grants.every(({ isAlive }) => !isAlive));
 });
 

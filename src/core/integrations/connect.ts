@@ -1,4 +1,5 @@
 import type { ExchangeResult, ProviderDefinition } from "../adapters/oauth/oauth-provider.ts";
+import { addMs } from "../platform/clock.ts";
 import { assertNever } from "../platform/errors.ts";
 import type { ProviderId } from "../platform/ids.ts";
 import { findTenantById, type Tenant } from "../tenants/tenants.ts";
@@ -7,8 +8,9 @@ import type { IntegrationsContext } from "./integrations-context.ts";
 import type { ConnectRefusal, ConsentRefusal, OfferRefusal } from "./connect-refusals.ts";
 import { secretsOf, takeState } from "./consent.ts";
 import { type EventOutcome, recordEventOfAnybody } from "./events.ts";
-import { type Granted, revokeGrant } from "./grants.ts";
-import { keepConnection, type Keeping } from "./keep-connection.ts";
+import { endGrant } from "./end-grant.ts";
+import { noteGrant, takeGrant } from "./grant-store.ts";
+import { keepConnection, type Keeping, prepareToKeep, type TokensGranted } from "./keep-connection.ts";
 import { findLink, type OAuthState } from "./link-store.ts";
 import { endOf, findReadyProvider, type ReadyProvider } from "./offer.ts";
 import { missingScopes } from "./scopes.ts";
@@ -32,6 +34,8 @@ export type ConsentAnswer = {
   signal: AbortSignal;
 };
 
+/** Until then a consent that was given is left to whoever is at it. */
+const UNDER_WAY_MS = 5 * 60_000;
 /** What was granted for nothing is ended though nobody waits any more. */
 const never = new AbortController().signal;
 
@@ -85,35 +89,37 @@ async function takeAnswer(
   const { answer, nonce = "", redirectUri, signal } = consent;
   const asked = { redirectUri, state: consent.state, ...secretsOf(nonce, consent.state) };
   const result = await provider.client.exchange(answer, asked, signal);
-  if (result.kind !== "granted") return refusalOf(result, provider.definition);
-  const { reply, account } = result;
-  const granted = { reply, account, scopes: reply.scopes ?? provider.definition.scopes };
-  const refusal = await keepOrGiveBack(ctx, provider, { state, granted, signal });
+  if (result.kind !== "granted" && result.kind !== "misgranted") return refusalOf(result, provider.definition);
+  const keeping = prepareToKeep(ctx, provider.definition, { state, result, signal });
+  const refusal = await keepOrGiveBack(ctx, keeping, judge(provider.definition, result, keeping));
   if (refusal !== undefined) return refusal;
   return {
     kind: "connected",
     provider: provider.definition,
     tenantName: open.tenant.displayName,
-    accountEmail: account?.email ?? null,
-    isPart: missingScopes(provider.definition.scopes, granted.scopes).length > 0,
+    accountEmail: keeping.accountEmail,
+    isPart: missingScopes(provider.definition.scopes, keeping.scopes).length > 0,
   };
 }
 
-/** What is not kept is not left alive at the provider (F77). */
+/**
+ * What is not kept is not left alive at the provider (F77). It is noted as to be ended before anything else is done, and is so no more
+ * only when its connection is made: however it breaks off, the sweep goes on with it.
+ */
 async function keepOrGiveBack(
   ctx: IntegrationsContext,
-  provider: ReadyProvider,
   keeping: Keeping,
+  refused: ConsentRefusal | undefined,
 ): Promise<ConsentRefusal | OfferRefusal | undefined> {
+  const now = ctx.clock.now();
   try {
-    const refusal = judge(provider.definition, keeping.granted) ?? (await keepConnection(ctx, provider, keeping));
-    if (refusal !== undefined) await giveBack(ctx, provider, keeping);
+    await noteGrant(ctx.db, keeping.grant, { since: now, tryAt: addMs(now, UNDER_WAY_MS) });
+    const refusal = refused ?? (await keepConnection(ctx, keeping));
+    if (refusal !== undefined) await giveBack(ctx, keeping);
     return refusal;
   } catch (error) {
-    // To compensate. One that was kept after all counts as another that stands on the grant.
-    await giveBack(ctx, provider, keeping).catch((failed: unknown) =>
-      ctx.log.warn({ error: failed, provider: provider.definition.id }, "a grant that was not kept could not be ended"),
-    );
+    // To compensate.
+    await giveBack(ctx, keeping);
     throw error;
   }
 }
@@ -126,7 +132,7 @@ async function findOpen(ctx: IntegrationsContext, state: OAuthState): Promise<{ 
   return link === undefined ? { kind: "link-unknown" } : (endOf(link) ?? { tenant });
 }
 
-function refusalOf(result: Exclude<ExchangeResult, { kind: "granted" }>, provider: ProviderDefinition): ConsentRefusal {
+function refusalOf(result: Exclude<ExchangeResult, TokensGranted>, provider: ProviderDefinition): ConsentRefusal {
   const { code } = result;
   switch (result.kind) {
     case "foreign":
@@ -144,21 +150,28 @@ function refusalOf(result: Exclude<ExchangeResult, { kind: "granted" }>, provide
 }
 
 /** People may untick some of what is asked for. */
-function judge(provider: ProviderDefinition, { reply, scopes }: Granted): ConsentRefusal | undefined {
+function judge(
+  provider: ProviderDefinition,
+  result: TokensGranted,
+  { scopes, tokens }: Keeping,
+): ConsentRefusal | undefined {
+  if (result.kind === "misgranted") return { kind: "foreign", code: result.code };
   const missing = missingScopes(provider.neededScopes, scopes);
   if (missing.length > 0) return { kind: "scopes-missing", provider, missing };
-  if (provider.needsRefreshToken && reply.refreshToken === undefined) return { kind: "not-lasting", provider };
+  if (provider.needsRefreshToken && tokens.refreshToken === null) return { kind: "not-lasting", provider };
   return undefined;
 }
 
-/** The provider may be out of reach: then it is the person's to withdraw. */
-async function giveBack(
-  ctx: IntegrationsContext,
-  provider: ReadyProvider,
-  { state, granted: { reply, account } }: Keeping,
-): Promise<void> {
-  const { tenantId } = state;
-  const grant = { tenantId, client: provider.definition.client, accountSubject: account?.subject ?? null };
-  const tokens = { accessToken: reply.accessToken, refreshToken: reply.refreshToken ?? null };
-  await revokeGrant(ctx, provider, { grant, tokens }, never);
+/** While the provider is out of reach, the tokens are kept for as long as they are needed to end it. */
+async function giveBack(ctx: IntegrationsContext, { grant, tokens }: Keeping): Promise<void> {
+  try {
+    const taken = await takeGrant(ctx.db, grant, ctx.clock.now());
+    await endGrant(ctx, taken, { askedBy: "subscriber", tokens, signal: never });
+  } catch (error) {
+    // To keep to what the person is told: the sweep goes on.
+    ctx.log.warn(
+      { error, grantId: grant.grantId },
+      "a grant that was not kept could not be ended, will be tried again",
+    );
+  }
 }

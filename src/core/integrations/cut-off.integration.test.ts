@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, test, type TestContext } from "node:test";
-import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
+import { connectionSecretPrefix, type Vault } from "../adapters/vault/vault.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { ensureToken } from "./ensure-token.ts";
+import { listGrantsOf, noteGrant } from "./grant-store.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
+import { forgetTokens } from "./kept-tokens.ts";
 import { withLease } from "./lease.ts";
 import type { ConnectionKey } from "./store.ts";
+import { sweepRevocations } from "./sweep-revocations.ts";
 import { HOUR_MS, NEVER, openStage, type Stage, tokenOf } from "./test-setup.ts";
 import { type Call, type Moment, MOMENTS, stallingWorker, workerThrough } from "./test-workers.ts";
 
@@ -84,7 +87,7 @@ for (const at of MOMENTS) {
     wake();
     assert.deepEqual(await late, { kind: "gone", state: "revoked", reason: "disconnected" });
     assert.deepEqual(await stage.connection(key), before);
-    assert.deepEqual(await stage.ctx.vault.list(connectionSecretName(key.tenantId, key.provider)), []);
+    assert.deepEqual(await stage.ctx.vault.list(connectionSecretPrefix(key.tenantId)), []);
   });
 
   test(`a refresher that wakes up after another consent, ${moment} it could ${call}, leaves it alone`, async (t) => {
@@ -130,18 +133,27 @@ for (const at of MOMENTS) {
 
 async function disconnect(stage: Stage, key: ConnectionKey, { isTold }: { isTold: boolean }): Promise<void> {
   await withLease(stage.ctx, key, { patienceMs: 0 }, async (held) => {
-    const revokeAt = isTold ? null : stage.clock.now();
-    await held.promote({ state: "revoked", reason: "disconnected", refreshAt: null, revokeAt });
-    if (isTold) await stage.ctx.vault.delete(connectionSecretName(key.tenantId, key.provider));
+    const now = stage.clock.now();
+    const { connection } = held;
+    assert.ok(connection !== undefined);
+    await held.promote({ state: "revoked", reason: "disconnected", refreshAt: null });
+    if (isTold) await forgetTokens(stage.ctx.vault, connection);
+    else await noteGrant(stage.ctx.db, connection, { since: now, tryAt: now });
   });
 }
 
-test("what is written after a disconnect is kept while the provider is still to be told of it", async (t) => {
-  const { stage, key, late, wake } = await stalledAt(t, { call: "write", moment: "before" });
+test("what is written after a disconnect is kept while the provider can't be told of it, and ends with it (F77)", async (t) => {
+  const { stage, key, late, wake } = await stalledAt(t, { call: "write", moment: "before" }, { rotates: true });
   await disconnect(stage, key, { isTold: false });
+  stage.provider.failNext("revoke", { status: 503 });
   wake();
   assert.equal((await late).kind, "gone");
-  assert.equal((await stage.ctx.vault.list(connectionSecretName(key.tenantId, key.provider))).length, 1);
+  assert.equal((await listGrantsOf(database.db, [key.tenantId])).length, 1);
+  assert.equal((await stage.ctx.vault.list(connectionSecretPrefix(key.tenantId))).length, 1);
+  stage.clock.advance(HOUR_MS);
+  await sweepRevocations(stage.ctx, NEVER);
+  assert.deepEqual(await stage.ctx.vault.list(connectionSecretPrefix(key.tenantId)), []);
+  assert.ok(stage.provider.grants.every(({ isAlive }) => !isAlive));
 });
 
 test("what is written after a tenant was purged is deleted", async (t) => {
@@ -149,7 +161,7 @@ test("what is written after a tenant was purged is deleted", async (t) => {
   await database.db.deleteFrom("tenants").where("id", "=", key.tenantId).execute();
   wake();
   assert.deepEqual(await late, { kind: "gone", state: "absent", reason: null });
-  assert.deepEqual(await stage.ctx.vault.list(connectionSecretName(key.tenantId, key.provider)), []);
+  assert.deepEqual(await stage.ctx.vault.list(connectionSecretPrefix(key.tenantId)), []);
 });
 
 /** As a provider that spends a token without having it end the grant when it comes again. */

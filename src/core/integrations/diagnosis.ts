@@ -1,6 +1,7 @@
 import type { Provider } from "../adapters/oauth/oauth-provider.ts";
 import type { Tenant } from "../tenants/tenants.ts";
 import type { Connection, ConnectionState } from "./connection.ts";
+import type { GrantToEnd } from "./grant-store.ts";
 import { type ClientTrouble, STATUSES_AT_REST } from "./store.ts";
 
 /** Why a connection is not simply active, and what helps: a code for scripts, words for people. */
@@ -13,6 +14,8 @@ export type ConnectionFacts = {
   provider: Provider | undefined;
   /** Of the connection's provider. */
   clientTrouble: ClientTrouble | undefined;
+  /** Its grant, while the provider has still to be told that it is over. */
+  ending: Pick<GrantToEnd, "attempts"> | undefined;
 };
 
 const WELL: Diagnosis = { code: null, reason: null, remedy: null };
@@ -64,11 +67,15 @@ function connectCommand({ connection, tenant }: ConnectionFacts): string {
 }
 
 function describeEnd(facts: ConnectionFacts): Diagnosis {
-  const { reason: code, revokeAt, revokeAttempts } = facts.connection;
-  const tried =
-    revokeAttempts === 0 ? "" : `, tried ${revokeAttempts === 1 ? "once" : `${revokeAttempts} times`} so far`;
-  const pending = revokeAt === null ? "" : `; the provider has still to be told that the grant is over${tried}`;
-  return { code, reason: `it was disconnected${pending}`, remedy: `to have it back: ${connectCommand(facts)}` };
+  const { connection, ending } = facts;
+  const attempts = ending?.attempts ?? 0;
+  const tried = attempts === 0 ? "" : `, tried ${attempts === 1 ? "once" : `${attempts} times`} so far`;
+  const pending = ending === undefined ? "" : `; the provider has still to be told that the grant is over${tried}`;
+  return {
+    code: connection.reason,
+    reason: `it was disconnected${pending}`,
+    remedy: `to have it back: ${connectCommand(facts)}`,
+  };
 }
 
 function describeNoClient({ connection, provider }: ConnectionFacts): Diagnosis {

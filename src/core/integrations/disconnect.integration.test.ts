@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test, type TestContext } from "node:test";
 import { DefaultAzureCredential } from "@azure/identity";
 import { createAzureVault } from "../adapters/vault/azure-vault.ts";
-import type { Vault } from "../adapters/vault/vault.ts";
+import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
 import { ConflictError, UpstreamError } from "../platform/errors.ts";
 import { listTenantEvents } from "../tenants/tenants.ts";
 import { createTestDatabase } from "../testing/database.ts";
@@ -10,11 +10,12 @@ import { trustLoopback } from "../testing/fakes/azure/certificate.ts";
 import { startIdentityServer } from "../testing/fakes/azure/identity-server.ts";
 import { startKeyVault } from "../testing/fakes/azure/key-vault.ts";
 import { CALENDAR, MAIL, NEVER, openStage, providersOf } from "./connect-test-setup.ts";
-import { disconnect, sweepRevocations } from "./disconnect.ts";
+import { disconnect } from "./disconnect.ts";
 import { ensureToken } from "./ensure-token.ts";
 import { listEvents } from "./events.ts";
 import { withLease } from "./lease.ts";
 import { sweepConnections } from "./sweep.ts";
+import { sweepRevocations } from "./sweep-revocations.ts";
 
 const HOUR_MS = 3_600_000;
 const ASKED = { reason: "asked", askedBy: "operator" } as const;
@@ -48,15 +49,12 @@ async function setUp(t: TestContext, options: Parameters<typeof openStage>[2] = 
 }
 
 test("whoever disconnects ends the grant at the provider, and no token is left (F77)", async (t) => {
-  const { disconnect, find, tokens, works, tenantId, outcomes } = await setUp(t);
+  const { disconnect, find, ending, secrets, works, tenantId, outcomes } = await setUp(t);
   assert.deepEqual(await disconnect(), { revocation: "revoked" });
   assert.equal(works(), false);
-  assert.equal(await tokens(tenantId), undefined);
+  assert.deepEqual([await secrets(tenantId), await ending(tenantId)], [[], []]);
   const connection = await find(tenantId);
-  assert.deepEqual(
-    [connection?.state, connection?.reason, connection?.refreshAt, connection?.revokeAt],
-    ["revoked", "disconnected", null, null],
-  );
+  assert.deepEqual([connection?.state, connection?.reason, connection?.refreshAt], ["revoked", "disconnected", null]);
   assert.deepEqual(await outcomes(), ["done revoked"]);
   await assert.rejects(disconnect(), { code: "already_disconnected" });
 });
@@ -71,6 +69,14 @@ test("a grant that others stand on is left alive, and ends with the last of them
   assert.equal(works(accessToken), true);
   assert.deepEqual(await disconnect(ctx, { tenantId: other, provider: CALENDAR }, ASKED), { revocation: "revoked" });
   assert.equal(works(accessToken), false);
+});
+
+test("where each consent is a grant of its own, it ends though the same account is connected elsewhere (F77)", async (t) => {
+  const { connect, disconnect, works, newTenant, tokens } = await setUp(t, { manner: "plain" });
+  const other = await newTenant();
+  await connect(other);
+  assert.deepEqual(await disconnect(), { revocation: "revoked" });
+  assert.deepEqual([works(), works((await tokens(other))?.accessToken)], [false, true]);
 });
 
 test("whoever connected the account while its grant was being revoked is found dead at once, and told (F77)", async (t) => {
@@ -94,14 +100,14 @@ test("whoever connected the account while its grant was being revoked is found d
 });
 
 test("a provider that can't be reached is told later, with patience, and until then the tokens are kept", async (t) => {
-  const { disconnect, sweep, find, tokens, works, tenantId, server, clock, outcomes } = await setUp(t);
+  const { disconnect, sweep, find, ending, secrets, works, tenantId, server, clock, outcomes } = await setUp(t);
   server.failNext("revoke", { status: 503, headers: { "retry-after": "600" } });
   server.failNext("revoke", { status: 503 });
   assert.deepEqual(await disconnect(), { revocation: "pending" });
-  const pending = await find(tenantId);
-  assert.deepEqual([pending?.state, pending?.revokeAttempts], ["revoked", 1]);
-  assert.deepEqual(pending?.revokeAt, new Date(clock.now().getTime() + 600_000));
-  assert.ok((await tokens(tenantId)) !== undefined && works());
+  const [pending] = await ending(tenantId);
+  assert.deepEqual([(await find(tenantId))?.state, pending?.attempts], ["revoked", 1]);
+  assert.deepEqual(pending?.tryAt, new Date(clock.now().getTime() + 600_000));
+  assert.ok((await secrets(tenantId)).length === 1 && works());
   clock.advance(599_000);
   assert.deepEqual(await sweep(), { ended: 0, pending: 0 });
   clock.advance(1_000);
@@ -109,12 +115,12 @@ test("a provider that can't be reached is told later, with patience, and until t
   clock.advance(HOUR_MS);
   assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
   assert.equal(works(), false);
-  assert.equal(await tokens(tenantId), undefined);
+  assert.deepEqual([await secrets(tenantId), await ending(tenantId)], [[], []]);
   assert.deepEqual(await outcomes(), ["unavailable server_error", "unavailable server_error", "done revoked"]);
 });
 
 test("after a day the tokens go all the same, and that the provider was not told is noted", async (t) => {
-  const { disconnect, sweep, find, tokens, tenantId, server, clock, outcomes } = await setUp(t);
+  const { disconnect, sweep, ending, secrets, tenantId, server, clock, outcomes } = await setUp(t);
   server.failNext("revoke", { status: 503 }, 10);
   await disconnect();
   clock.advance(24 * HOUR_MS - 1);
@@ -122,7 +128,7 @@ test("after a day the tokens go all the same, and that the provider was not told
   clock.advance(HOUR_MS);
   assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
   assert.equal(server.grants[0]?.isAlive, true);
-  assert.deepEqual([await tokens(tenantId), (await find(tenantId))?.revokeAt], [undefined, null]);
+  assert.deepEqual([await secrets(tenantId), await ending(tenantId)], [[], []]);
   assert.equal((await outcomes()).at(-1), "failed server_error");
   const audit = await listTenantEvents(database.db, tenantId, 5);
   assert.equal(audit.at(-1)?.action, "connection.revocation-given-up");
@@ -147,27 +153,33 @@ test("what can't be revoked is said to be so, and its tokens go", async (t) => {
     .map(({ definition, client }) => ({ definition: { ...definition, revokeUrl: undefined }, client }));
   assert.deepEqual(await disconnect({ ...ctx, providers: providersOf(mute) }), { revocation: "impossible" });
   assert.equal(await tokens(tenantId), undefined);
-  assert.deepEqual(await outcomes(), ["failed impossible"]);
+  assert.deepEqual(await outcomes(), ["failed no_revocation"]);
+  const audit = await listTenantEvents(database.db, tenantId, 5);
+  assert.equal(audit.at(-1)?.action, "connection.revocation-given-up");
 });
 
-test("connecting anew calls off what the provider had still to be told", async (t) => {
-  const { connect, disconnect, sweep, find, tokens, works, tenantId, server, clock } = await setUp(t);
+test("a grant that came to life again by another consent is not ended, whatever was to be told (F77)", async (t) => {
+  const { connect, disconnect, sweep, find, secrets, tokens, works, tenantId, server, clock } = await setUp(t);
   server.failNext("revoke", { status: 503 });
   await disconnect();
   assert.equal((await connect(tenantId)).kind, "connected");
   clock.advance(60_000);
-  assert.deepEqual(await sweep(), { ended: 0, pending: 0 });
+  assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
   assert.deepEqual([(await find(tenantId))?.state, works((await tokens(tenantId))?.accessToken)], ["active", true]);
+  assert.equal((await secrets(tenantId)).length, 1);
 });
 
 test("what breaks off in the middle gives no token out, and is ended by the sweep", async (t) => {
-  const { ctx, disconnect, sweep, find, tokens, tenantId } = await setUp(t);
+  const { ctx, disconnect, sweep, find, secrets, tenantId, server, clock } = await setUp(t);
   const cutOff = new UpstreamError("cut_off", "It ends here.", { service: "vault", retryable: true });
   const broken: Vault = { ...ctx.vault, delete: () => Promise.reject(cutOff) };
   await assert.rejects(disconnect({ ...ctx, vault: broken }), { code: "cut_off" });
   assert.equal((await find(tenantId))?.state, "revoked");
+  clock.advance(120_000);
   assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
-  assert.equal(await tokens(tenantId), undefined);
+  assert.deepEqual(await secrets(tenantId), []);
+  // It knew already.
+  assert.equal(server.requests.filter(({ path }) => path === "/revoke").length, 1);
 });
 
 test("a refresh that was cut off has newer tokens in the vault, and those are what ends the grant (F76)", async (t) => {
@@ -181,7 +193,7 @@ test("a refresh that was cut off has newer tokens in the vault, and those are wh
   const { accessToken, refreshToken = "" } = renewed.reply;
   await withLease(ctx, key, { patienceMs: 0 }, async ({ fence }) => {
     const text = JSON.stringify({ ...kept, fence, accessToken, refreshToken });
-    await ctx.vault.set(`connection-${tenantId}-${MAIL}`, text);
+    await ctx.vault.set(connectionSecretName(tenantId, MAIL, kept.grantId), text);
   });
   await disconnect();
   const [told] = server.requests.filter(({ path }) => path === "/revoke");
@@ -206,9 +218,9 @@ test("a refresh that is under way comes to an end first, and what it got is ende
 });
 
 test("whoever connects anew while a disconnect is held up keeps what was written then", async (t) => {
-  const { ctx, server, tenantId, disconnect, connect, tokens, find } = await setUp(t);
+  const { ctx, server, tenantId, disconnect, connect, tokens, find } = await setUp(t, { manner: "plain" });
   const hold = server.hold("revoke", "before");
-  const ending = assert.rejects(disconnect(), { code: "connection_busy" });
+  const ended = disconnect();
   await hold.reached;
   await ctx.db
     .updateTable("connectionLeases")
@@ -216,9 +228,22 @@ test("whoever connects anew while a disconnect is held up keeps what was written
     .execute();
   assert.equal((await connect(tenantId)).kind, "connected");
   hold.release();
-  await ending;
-  assert.notEqual(await tokens(tenantId), undefined);
+  assert.deepEqual(await ended, { revocation: "revoked" });
+  assert.ok(server.holderOf((await tokens(tenantId))?.accessToken ?? "") !== undefined);
   assert.equal((await find(tenantId))?.state, "active");
+});
+
+test("tokens that can't be read go after a day all the same, and that is noted", async (t) => {
+  const { disconnect, sweep, find, secrets, tenantId, vault, clock, outcomes } = await setUp(t);
+  const { grantId = "" } = (await find(tenantId)) ?? {};
+  await vault.set(connectionSecretName(tenantId, MAIL, grantId), "no tokens");
+  assert.deepEqual(await disconnect(), { revocation: "pending" });
+  clock.advance(24 * HOUR_MS);
+  assert.deepEqual(await sweep(), { ended: 1, pending: 0 });
+  assert.deepEqual(await secrets(tenantId), []);
+  assert.deepEqual(await outcomes(), ["unavailable tokens_unreadable", "failed tokens_unreadable"]);
+  const audit = await listTenantEvents(database.db, tenantId, 5);
+  assert.equal(audit.at(-1)?.action, "connection.revocation-given-up");
 });
 
 test("two who disconnect at once: one does, and the other finds it done", async (t) => {
@@ -240,13 +265,13 @@ test("disconnecting and connecting anew at once works on a vault that keeps dele
   const vault = createAzureVault({ url: keyVault.url, credential: async () => new DefaultAzureCredential() });
   const { connect, disconnect, find, tokens, works, tenantId } = await setUp(t, { vault });
   for (let round = 0; round < 2; round++) {
+    const { grantId: former = "" } = (await find(tenantId)) ?? {};
     assert.deepEqual(await disconnect(), { revocation: "revoked" });
-    assert.deepEqual(keyVault.deleted(), [`connection-${tenantId}-${MAIL}`]);
+    assert.ok(keyVault.deleted().includes(connectionSecretName(tenantId, MAIL, former)));
     assert.equal((await connect(tenantId)).kind, "connected");
-    assert.deepEqual(keyVault.deleted(), []);
-    const connection = await find(tenantId);
-    const text = await vault.getVersion(`connection-${tenantId}-${MAIL}`, connection?.secretVersion ?? "");
-    assert.equal(JSON.parse(text ?? "{}").grantId, connection?.grantId);
+    const { grantId = "", secretVersion = "" } = (await find(tenantId)) ?? {};
+    const text = await vault.getVersion(connectionSecretName(tenantId, MAIL, grantId), secretVersion);
+    assert.equal(JSON.parse(text ?? "{}").grantId, grantId);
     assert.equal(works((await tokens(tenantId))?.accessToken), true);
   }
 });

@@ -93,7 +93,7 @@ async function answerWith(
       break;
   }
   try {
-    const tokens = await readTokens(vault, key, renewal.connection.secretVersion);
+    const tokens = await readTokens(vault, renewal.connection);
     return tokens && tokenOf(renewal.connection, tokens.accessToken, false);
   } catch (error) {
     // A vault that does not answer is one more trouble that passes.

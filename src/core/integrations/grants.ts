@@ -1,32 +1,76 @@
 import { sql } from "kysely";
-import type { Account, Provider, TokenReply } from "../adapters/oauth/oauth-provider.ts";
+import type { Provider } from "../adapters/oauth/oauth-provider.ts";
 import type { Db } from "../platform/db.ts";
 import type { Connection } from "./connection.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import type { EventOutcome } from "./events.ts";
 import type { TokenSet } from "./token-set.ts";
 
-/** A grant that may be kept. */
-export type Granted = { reply: TokenReply; account: Account | undefined; scopes: readonly string[] };
+/** One consent, with what tells grants at a provider apart: whose client, and by which account. */
+export type Grant = Pick<Connection, "grantId" | "tenantId" | "provider" | "client" | "accountSubject">;
 
-/** What tells grants at a provider apart: whose client, and by which account. */
-export type Grant = Pick<Connection, "tenantId" | "client" | "accountSubject">;
+/** How a grant was ended: `shared`: it was not, for others stand on it; `impossible`: it lives on, and nobody can end it from here. */
+export type Revocation =
+  | { kind: "revoked" | "shared" }
+  | { kind: "impossible"; code: "no_revocation" | "tokens_missing" }
+  | { kind: "failed"; code: string; retryAfterMs: number | undefined };
+
+type GrantContext = Pick<IntegrationsContext, "db" | "clock">;
+
+/** Whether a living connection came of that very consent. */
+export async function isGrantInUse(db: Db, { tenantId, provider, grantId }: Grant): Promise<boolean> {
+  const row = await db
+    .selectFrom("connections")
+    .select("grantId")
+    .where("tenantId", "=", tenantId)
+    .where("provider", "=", provider)
+    .where("grantId", "=", grantId)
+    .where("state", "<>", "revoked")
+    .executeTakeFirst();
+  return row !== undefined;
+}
 
 /**
- * Whether a living connection of anybody stands on that grant: revoking one token of it would end them all (F77). Where no account
- * is known, connections of one tenant by one client are taken to share.
+ * Tells the provider that a grant is over, unless a living connection of anybody stands on it: where a provider has one grant for all
+ * consents of an account, revoking one token of it would end them all (F77). Nothing is recorded here.
  */
+export async function revokeGrant(
+  ctx: GrantContext,
+  provider: Provider | undefined,
+  { grant, readTokens }: { grant: Grant; readTokens: () => Promise<TokenSet | undefined> },
+  signal: AbortSignal,
+): Promise<Revocation> {
+  // Not configured here, it may be so elsewhere, or soon again.
+  if (provider === undefined) return failed("provider_unknown");
+  const { sharesGrant, revokeUrl } = provider.definition;
+  if (sharesGrant && (await isGrantShared(ctx.db, grant))) return { kind: "shared" };
+  if (revokeUrl === undefined) return { kind: "impossible", code: "no_revocation" };
+  const tokens = await readTokens();
+  if (tokens === undefined) return { kind: "impossible", code: "tokens_missing" };
+  if (provider.client === undefined) return failed("client_missing");
+  const result = await provider.client.revoke(tokens.refreshToken ?? tokens.accessToken, signal);
+  // Also when no answer came: it may have taken effect.
+  if (sharesGrant) await doubtLatecomers(ctx, grant);
+  if (result.kind === "revoked") return { kind: "revoked" };
+  return failed(result.code, result.kind === "unavailable" ? result.retryAfterMs : undefined);
+}
+
+export function failed(code: string, retryAfterMs?: number): Extract<Revocation, { kind: "failed" }> {
+  return { kind: "failed", code, retryAfterMs };
+}
+
 async function isGrantShared(db: Db, grant: Grant): Promise<boolean> {
   const { rows } = await sql`SELECT FROM connections WHERE ${standsOn(grant)} LIMIT 1`.execute(db);
   return rows.length > 0;
 }
 
+/** Where an account is not known, connections of one tenant by one client are taken to share. */
 function standsOn({ tenantId, client, accountSubject }: Grant) {
-  // The index finds what is equal, and not what is not distinct.
+  // So that each side of it is found by an index.
   const isSame =
     accountSubject === null
-      ? sql`account_subject IS NULL AND tenant_id = ${tenantId}`
-      : sql`account_subject = ${accountSubject}`;
+      ? sql`tenant_id = ${tenantId}`
+      : sql`(account_subject = ${accountSubject} OR account_subject IS NULL AND tenant_id = ${tenantId})`;
   return sql<boolean>`client = ${client} AND ${isSame} AND state IN ('active', 'error')`;
 }
 
@@ -38,37 +82,6 @@ async function doubtLatecomers({ db, clock }: GrantContext, grant: Grant): Promi
     .where(standsOn(grant))
     .where("hasRefreshToken", "=", true)
     .execute();
-}
-
-/** How a grant was ended: `shared`: it was not, for others stand on it; `impossible`: it lives on, and nobody can end it from here. */
-export type Revocation =
-  | { kind: "revoked" | "shared" | "impossible" }
-  | { kind: "failed"; code: string; retryAfterMs: number | undefined };
-
-type GrantContext = Pick<IntegrationsContext, "db" | "clock">;
-
-/** Tells the provider that a grant is over, unless a living connection stands on it. Nothing is recorded here. */
-export async function revokeGrant(
-  ctx: GrantContext,
-  provider: Provider | undefined,
-  { grant, tokens }: { grant: Grant; tokens: Pick<TokenSet, "accessToken" | "refreshToken"> | undefined },
-  signal: AbortSignal,
-): Promise<Revocation> {
-  if (await isGrantShared(ctx.db, grant)) return { kind: "shared" };
-  if (tokens === undefined) return { kind: "impossible" };
-  // Not configured here, it may be so elsewhere, or soon again.
-  if (provider === undefined) return failed("provider_unknown");
-  if (provider.definition.revokeUrl === undefined) return { kind: "impossible" };
-  if (provider.client === undefined) return failed("client_missing");
-  const result = await provider.client.revoke(tokens.refreshToken ?? tokens.accessToken, signal);
-  // Also when no answer came: it may have taken effect.
-  await doubtLatecomers(ctx, grant);
-  if (result.kind === "revoked") return { kind: "revoked" };
-  return failed(result.code, result.kind === "unavailable" ? result.retryAfterMs : undefined);
-}
-
-function failed(code: string, retryAfterMs?: number): Revocation {
-  return { kind: "failed", code, retryAfterMs };
 }
 
 /** Of one that is not tried again. */

@@ -100,7 +100,7 @@ async function connectMany({ ctx, clock, provider }: Stage, size: number): Promi
       const accessExpiresAt = addMs(connectedAt, HOUR_MS);
       const tokens = { fence: 0, grantId: randomUUID(), accessToken, accessExpiresAt: accessExpiresAt.toISOString() };
       const text = writeTokenSet({ ...tokens, refreshToken });
-      const secretVersion = await ctx.vault.set(connectionSecretName(tenantId, LOOPBACK), text);
+      const secretVersion = await ctx.vault.set(connectionSecretName(tenantId, LOOPBACK, tokens.grantId), text);
       const row = {
         tenantId,
         provider: LOOPBACK,

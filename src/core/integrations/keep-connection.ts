@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { ExchangeResult, ProviderDefinition } from "../adapters/oauth/oauth-provider.ts";
 import { writeAudit } from "../platform/audit.ts";
 import { addMs } from "../platform/clock.ts";
 import { isForeignKeyViolation } from "../platform/db.ts";
@@ -10,21 +11,53 @@ import type { Connection } from "./connection.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { recordEvent } from "./events.ts";
 import { findTenantById, getTenant } from "../tenants/tenants.ts";
-import { enqueueFormerGrant } from "./former-grant.ts";
-import type { Granted } from "./grants.ts";
+import { callOffGrant, noteGrant } from "./grant-store.ts";
+import type { Grant } from "./grants.ts";
 import { keepTokens } from "./kept-tokens.ts";
 import { type Held, withLease } from "./lease.ts";
 import { findLink, type OAuthState, useLink } from "./link-store.ts";
 import { enqueueConnectionNews } from "./news.ts";
-import { endOf, type ReadyProvider } from "./offer.ts";
-import { settleOvertaken } from "./recovery.ts";
-import { type ConnectionKey, endClientTrouble } from "./store.ts";
+import { endOf } from "./offer.ts";
+import { endClientTrouble } from "./store.ts";
+import type { TokenSet } from "./token-set.ts";
 
 /** A refresh that is under way comes to an end first. */
 const PATIENCE_MS = 20_000;
 const LINK_SPENT = "link_spent";
 
-export type Keeping = { state: OAuthState; granted: Granted; signal: AbortSignal };
+export type TokensGranted = Extract<ExchangeResult, { kind: "granted" | "misgranted" }>;
+
+export type Keeping = {
+  state: OAuthState;
+  grant: Grant;
+  accountEmail: string | null;
+  scopes: readonly string[];
+  /** Of no fence yet. */
+  tokens: TokenSet;
+  signal: AbortSignal;
+};
+
+/** What was granted, as another grant than all before. */
+export function prepareToKeep(
+  { clock }: IntegrationsContext,
+  definition: ProviderDefinition,
+  { state, result, signal }: { state: OAuthState; result: TokensGranted; signal: AbortSignal },
+): Keeping {
+  const { tenantId, provider } = state;
+  const account = result.kind === "granted" ? result.account : undefined;
+  const accountSubject = account?.subject ?? null;
+  const { accessToken, refreshToken = null, expiresInSeconds: seconds, scopes = definition.scopes } = result.reply;
+  const accessExpiresAt = seconds === undefined ? null : addMs(clock.now(), seconds * 1_000).toISOString();
+  const grantId = randomUUID();
+  return {
+    state,
+    grant: { grantId, tenantId, provider, client: definition.client, accountSubject },
+    accountEmail: account?.email ?? null,
+    scopes,
+    tokens: { fence: 0, grantId, accessToken, accessExpiresAt, refreshToken },
+    signal,
+  };
+}
 
 /**
  * Makes the connection out of what was granted, in the place of the one that may be there: the tokens are written and read back, and
@@ -32,28 +65,20 @@ export type Keeping = { state: OAuthState; granted: Granted; signal: AbortSignal
  */
 export async function keepConnection(
   ctx: IntegrationsContext,
-  provider: ReadyProvider,
-  { state, granted, signal }: Keeping,
+  keeping: Keeping,
 ): Promise<ConsentRefusal | OfferRefusal | undefined> {
-  const key = { tenantId: state.tenantId, provider: state.provider };
-  let wasHeld = false;
+  const { state, signal } = keeping;
+  const { tenantId, provider } = state;
   try {
-    const isKept = await withLease(ctx, key, { patienceMs: PATIENCE_MS, signal }, (held) => {
-      wasHeld = true;
-      return establish(ctx, provider, { state, granted, held });
-    });
-    if (!isKept) return { kind: (await clearAway(ctx, key)) ? "overtaken" : "tenant-gone" };
+    const lease = { patienceMs: PATIENCE_MS, signal };
+    const isKept = await withLease(ctx, { tenantId, provider }, lease, (held) => establish(ctx, keeping, held));
+    if (!isKept) return { kind: (await findTenantById(ctx.db, tenantId)) === undefined ? "tenant-gone" : "overtaken" };
   } catch (error) {
     const refusal = await refusalFor(ctx, state, error);
-    // Who never had the lease has written nothing. To compensate, as far as what failed allows it: the next to disconnect or purge does.
-    if (wasHeld)
-      await clearAway(ctx, key).catch((failed: unknown) =>
-        ctx.log.warn({ error: failed, ...key }, "tokens that were not to be kept could not be deleted"),
-      );
     if (refusal === undefined) throw error;
     return refusal;
   }
-  await endClientTrouble(ctx.db, key.provider, ctx.clock.now());
+  await endClientTrouble(ctx.db, provider, ctx.clock.now());
   return undefined;
 }
 
@@ -72,43 +97,26 @@ function isConflict(error: unknown, code: string): boolean {
   return error instanceof ConflictError && error.code === code;
 }
 
-/** What may have been written is nobody's now, unless somebody else connected meanwhile. @returns whether the tenant is there. */
-async function clearAway(ctx: IntegrationsContext, key: ConnectionKey): Promise<boolean> {
-  await settleOvertaken(ctx, key, "subscriber");
-  return (await findTenantById(ctx.db, key.tenantId)) !== undefined;
-}
-
-async function establish(
-  ctx: IntegrationsContext,
-  { definition }: ReadyProvider,
-  { state, granted, held }: Omit<Keeping, "signal"> & { held: Held },
-): Promise<boolean> {
+async function establish(ctx: IntegrationsContext, keeping: Keeping, held: Held): Promise<boolean> {
+  const { state, grant, accountEmail, scopes } = keeping;
   const startedAt = performance.now();
   const now = ctx.clock.now();
-  const { accessToken, refreshToken = null, expiresInSeconds } = granted.reply;
-  const accessExpiresAt = expiresInSeconds === undefined ? null : addMs(now, expiresInSeconds * 1_000);
-  const its = { grantId: randomUUID(), client: definition.client, accountSubject: granted.account?.subject ?? null };
-  const tokens = {
-    fence: held.fence,
-    grantId: its.grantId,
-    accessToken,
-    accessExpiresAt: accessExpiresAt?.toISOString() ?? null,
-    refreshToken,
-  };
-  const secretVersion = await keepTokens(ctx, held.key, tokens, { insists: false });
+  const tokens = { ...keeping.tokens, fence: held.fence };
+  const accessExpiresAt = tokens.accessExpiresAt === null ? null : new Date(tokens.accessExpiresAt);
+  const isRenewable = tokens.refreshToken !== null;
   const row = {
-    ...its,
-    accountEmail: granted.account?.email ?? null,
-    scopes: [...granted.scopes],
-    secretVersion,
+    ...grant,
+    accountEmail,
+    scopes: [...scopes],
+    secretVersion: await keepTokens(ctx, held.key, tokens, { insists: false }),
     secretFence: held.fence,
     accessExpiresAt,
-    hasRefreshToken: refreshToken !== null,
+    hasRefreshToken: isRenewable,
     // What can't be renewed is looked at when it ends.
-    refreshAt: refreshToken === null ? accessExpiresAt : planRefresh(now, accessExpiresAt),
+    refreshAt: isRenewable ? planRefresh(now, accessExpiresAt) : accessExpiresAt,
   };
   return held.establish({ ...anew(now), ...row }, (tx) =>
-    recordConnected({ ...ctx, db: tx }, { state, its, former: held.connection, startedAt }),
+    recordConnected({ ...ctx, db: tx }, { state, grant, former: held.connection, startedAt }),
   );
 }
 
@@ -124,20 +132,18 @@ function anew(now: Date) {
     attempts: 0,
     trouble: null,
     waitUntil: null,
-    revokeAt: null,
-    revokeAttempts: 0,
   } satisfies Partial<Connection>;
 }
 
 type Recorded = {
   state: OAuthState;
-  its: Pick<Connection, "grantId" | "client" | "accountSubject">;
+  grant: Grant;
   former: Connection | undefined;
   startedAt: number;
 };
 
 /** All that goes with a new connection, in its transaction. */
-async function recordConnected(ctx: IntegrationsContext, { state, its, former, startedAt }: Recorded): Promise<void> {
+async function recordConnected(ctx: IntegrationsContext, { state, grant, former, startedAt }: Recorded): Promise<void> {
   const { tenantId, provider } = state;
   const now = ctx.clock.now();
   await recordEvent(ctx.db, {
@@ -164,6 +170,8 @@ async function recordConnected(ctx: IntegrationsContext, { state, its, former, s
     tenantId,
     detail: { provider, replaces },
   });
-  await enqueueConnectionNews(ctx.db, { tenantId, provider, grantId: its.grantId, news: "connected" });
-  if (former !== undefined) await enqueueFormerGrant(ctx.db, former, its);
+  await enqueueConnectionNews(ctx.db, { tenantId, provider, grantId: grant.grantId, news: "connected" });
+  if (replaces) await noteGrant(ctx.db, former, { since: now, tryAt: now });
+  if (!(await callOffGrant(ctx.db, grant.grantId)))
+    throw new ConflictError("connection_busy", "It took so long that the grant was ended meanwhile.");
 }

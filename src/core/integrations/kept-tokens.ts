@@ -2,6 +2,7 @@ import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
 import { OpenClawError, UpstreamError } from "../platform/errors.ts";
 import type { Log } from "../platform/log.ts";
 import { pause } from "../platform/pause.ts";
+import type { Connection } from "./connection.ts";
 import type { ConnectionKey } from "./store.ts";
 import { readTokenSet, type TokenSet, writeTokenSet } from "./token-set.ts";
 
@@ -12,6 +13,9 @@ const INSISTENCE_MS = 60_000;
 
 /** For so long after a vault did not take what was written, it has to show first that it does. */
 const DOUBT_MS = 60_000;
+
+/** Whose tokens: those of each consent lie apart. */
+type GrantKey = Pick<Connection, "tenantId" | "provider" | "grantId">;
 
 type KeepingContext = { vault: Vault; log: Log };
 
@@ -32,7 +36,7 @@ export async function keepTokens(
   const deadline = performance.now() + (insists ? INSISTENCE_MS : 0);
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
     try {
-      return await keepOnce(ctx.vault, key, writeTokenSet(tokens));
+      return await keepOnce(ctx.vault, nameOf({ ...key, grantId: tokens.grantId }), writeTokenSet(tokens));
     } catch (error) {
       doubted.set(ctx.vault, performance.now() + DOUBT_MS);
       const isOver = performance.now() >= deadline;
@@ -53,8 +57,11 @@ export async function proveVault(ctx: KeepingContext, key: ConnectionKey, tokens
   if ((doubted.get(ctx.vault) ?? 0) > performance.now()) await keepTokens(ctx, key, tokens, { insists: false });
 }
 
-async function keepOnce(vault: Vault, key: ConnectionKey, text: string): Promise<string> {
-  const name = connectionSecretName(key.tenantId, key.provider);
+function nameOf({ tenantId, provider, grantId }: GrantKey): string {
+  return connectionSecretName(tenantId, provider, grantId);
+}
+
+async function keepOnce(vault: Vault, name: string, text: string): Promise<string> {
   const version = await vault.set(name, text);
   if ((await vault.getVersion(name, version)) === text) return version;
   throw new UpstreamError("tokens_not_kept", `The secret ${name} could not be read back as it was written.`, {
@@ -63,25 +70,29 @@ async function keepOnce(vault: Vault, key: ConnectionKey, text: string): Promise
   });
 }
 
-/** The tokens that were written as `version`; undefined when they are gone. */
+/** The tokens that count; undefined when they are gone. */
 export async function readTokens(
   vault: Vault,
-  { tenantId, provider }: ConnectionKey,
-  version: string,
+  connection: GrantKey & Pick<Connection, "secretVersion">,
 ): Promise<TokenSet | undefined> {
-  const text = await vault.getVersion(connectionSecretName(tenantId, provider), version);
+  const text = await vault.getVersion(nameOf(connection), connection.secretVersion);
   return text === undefined ? undefined : readTokenSet(text);
 }
 
-/** The tokens that were written last, by whomever. */
+/** The tokens that were written last, by whomever: of a refresh that was cut off before they counted, those that still work. */
 export async function readNewestTokens(
   vault: Vault,
-  { tenantId, provider }: ConnectionKey,
+  grant: GrantKey,
 ): Promise<{ tokens: TokenSet; version: string } | undefined> {
-  const newest = await vault.getNewest(connectionSecretName(tenantId, provider));
+  const newest = await vault.getNewest(nameOf(grant));
   return newest === undefined ? undefined : { tokens: readTokenSet(newest.value), version: newest.version };
 }
 
-export async function forgetTokens(vault: Vault, { tenantId, provider }: ConnectionKey): Promise<void> {
-  await vault.delete(connectionSecretName(tenantId, provider));
+/** Whether anything lies there, tokens or not. */
+export async function hasTokens(vault: Vault, grant: GrantKey): Promise<boolean> {
+  return (await vault.getNewest(nameOf(grant))) !== undefined;
+}
+
+export async function forgetTokens(vault: Vault, grant: GrantKey): Promise<void> {
+  await vault.delete(nameOf(grant));
 }

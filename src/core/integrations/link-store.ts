@@ -22,10 +22,15 @@ export async function findLink(db: Db, tokenHash: Buffer): Promise<ConnectLink |
   return db.selectFrom("connectLinks").selectAll().where("tokenHash", "=", tokenHash).executeTakeFirst();
 }
 
-export async function revokeLinks(db: Db, { tenantId, provider }: ConnectionKey, at: Date): Promise<void> {
+/** Consents that were begun by them lead nowhere either. */
+export async function revokeLinks(
+  db: Db,
+  { tenantId, provider }: ConnectionKey,
+  { at, as }: { at: Date; as: ConnectLink["revokedAs"] },
+): Promise<void> {
   await db
     .updateTable("connectLinks")
-    .set({ revokedAt: at })
+    .set({ revokedAt: at, revokedAs: as })
     .where("tenantId", "=", tenantId)
     .where("provider", "=", provider)
     .where("usedAt", "is", null)

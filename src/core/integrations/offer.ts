@@ -61,7 +61,8 @@ export async function openLink(
 }
 
 /** What ended a link before its time. */
-export function endOf({ usedAt, revokedAt }: ConnectLink): { kind: "link-used" | "link-replaced" } | undefined {
+export function endOf({ usedAt, revokedAt, revokedAs }: ConnectLink): OfferRefusal | undefined {
   if (usedAt !== null) return { kind: "link-used" };
-  return revokedAt === null ? undefined : { kind: "link-replaced" };
+  if (revokedAt === null) return undefined;
+  return { kind: revokedAs === "disconnected" ? "link-ended" : "link-replaced" };
 }

@@ -5,12 +5,14 @@ import { planRefresh } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import { type AskedBy, type ConnectionEvent, recordEvent } from "./events.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
-import { forgetTokens, readNewestTokens } from "./kept-tokens.ts";
+import { endGrant } from "./end-grant.ts";
+import { takeGrant } from "./grant-store.ts";
+import { hasTokens, readNewestTokens } from "./kept-tokens.ts";
 import { type Held, withLease } from "./lease.ts";
-import type { ConnectionKey } from "./store.ts";
 import type { TokenSet } from "./token-set.ts";
 
 const PATIENCE_MS = 30_000;
+const never = new AbortController().signal;
 
 /** A connection with the tokens that count. */
 export type WithTokens = { connection: Connection; tokens: TokenSet };
@@ -62,7 +64,7 @@ export type Found = WithTokens & { isRecovered: boolean };
 
 /**
  * Promotes what an earlier holder of the lease had written and was cut off from promoting, or wrote after it was overtaken: newer tokens
- * of the same grant. Without this, a refresh token would be spent whose successor lies in the vault (F76).
+ * of its grant. Without this, a refresh token would be spent whose successor lies in the vault (F76).
  * @returns undefined when what was written last is neither that nor what counts already, `overtaken` when somebody else has the lease by
  * now.
  */
@@ -73,12 +75,12 @@ export async function recoverTokens(
   askedBy: AskedBy,
 ): Promise<Found | "overtaken" | undefined> {
   const begun = performance.now();
-  const newest = await readNewestTokens(ctx.vault, held.key);
+  const newest = await readNewestTokens(ctx.vault, connection);
   if (newest === undefined) return undefined;
   const { tokens, version } = newest;
   if (version === connection.secretVersion) return { connection, tokens, isRecovered: false };
   const isLater = connection.secretFence < tokens.fence && tokens.fence <= held.fence;
-  if (tokens.grantId !== connection.grantId || !isLater) return undefined;
+  if (!isLater) return undefined;
   const now = ctx.clock.now();
   const change = tokensPromoted(connection, { tokens, version, now });
   const durationMs = Math.round(performance.now() - begun);
@@ -89,24 +91,36 @@ export async function recoverTokens(
 }
 
 /**
- * For one who has written tokens and found itself overtaken. Newer tokens of a grant that still counts are promoted after all, even if it
- * was taken for dead meanwhile; what was written after a disconnect is deleted.
+ * For one who may have written tokens and found itself overtaken. Newer tokens of a grant that still counts are promoted after all, even
+ * if it was taken for dead meanwhile; what was written of one that is over is ended with it, once more if need be.
+ * @param connection - As it was when this one had the lease.
  */
-export async function settleOvertaken(ctx: IntegrationsContext, key: ConnectionKey, askedBy: AskedBy): Promise<void> {
-  ctx.log.warn({ ...key }, "somebody else went on with a connection while its tokens were renewed");
+export async function settleOvertaken(
+  ctx: IntegrationsContext,
+  connection: Connection,
+  askedBy: AskedBy,
+): Promise<void> {
+  const { tenantId, provider } = connection;
+  ctx.log.warn({ tenantId, provider }, "somebody else went on with a connection while its tokens were renewed");
+  if (await settleLiving(ctx, connection, askedBy)) return;
+  if (!(await hasTokens(ctx.vault, connection))) return;
+  const grant = await takeGrant(ctx.db, connection, ctx.clock.now());
+  await endGrant(ctx, grant, { askedBy, signal: never });
+}
+
+/** @returns whether the grant still counts. */
+async function settleLiving(ctx: IntegrationsContext, before: Connection, askedBy: AskedBy): Promise<boolean> {
+  const { tenantId, provider, grantId } = before;
   try {
-    await withLease(ctx, key, { patienceMs: PATIENCE_MS }, async (held) => {
+    return await withLease(ctx, { tenantId, provider }, { patienceMs: PATIENCE_MS }, async (held) => {
       const { connection } = held;
-      if (connection !== undefined && connection.state !== "revoked") {
-        await recoverTokens(ctx, held, connection, askedBy);
-        return;
-      }
-      // While the provider is still to be told, they are needed for that, and whoever tells it deletes them.
-      if ((connection?.revokeAt ?? null) === null && (await held.secure())) await forgetTokens(ctx.vault, key);
+      if (connection?.grantId !== grantId || connection.state === "revoked") return false;
+      await recoverTokens(ctx, held, connection, askedBy);
+      return true;
     });
   } catch (error) {
     // The tenant was purged meanwhile: there is nothing left to have a lease of.
     if (!isForeignKeyViolation(error)) throw error;
-    await forgetTokens(ctx.vault, key);
+    return false;
   }
 }

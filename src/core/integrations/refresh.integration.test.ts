@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { connectionSecretName } from "../adapters/vault/vault.ts";
 import { addMs } from "../platform/clock.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import type { OAuthFault } from "../testing/fakes/oauth/faults.ts";
@@ -186,7 +187,7 @@ test("a token that lives for minutes is not renewed with every ask", async (t) =
 test("tokens that are gone from the vault are a trouble that passes, not the end of a connection", async (t) => {
   const { ctx, clock, ...stage } = await openStage(t, database.db);
   const key = await stage.connect();
-  const name = `connection-${key.tenantId}-${key.provider}`;
+  const name = connectionSecretName(key.tenantId, key.provider, (await stage.connection(key)).grantId);
   const kept = await ctx.vault.get(name);
   await ctx.vault.delete(name);
   assert.equal((await ask(ctx, key)).kind, "unavailable");

@@ -72,9 +72,13 @@ async function renew(ctx: IntegrationsContext, key: ConnectionKey, ask: Ask): Pr
     const verdict = decide(standing, ask, first?.connection, ctx.clock.now());
     if (verdict.kind !== "renew") return verdict;
     const turn = { ask, standing: verdict.standing, first: first?.connection };
-    const renewal = await tryLease(ctx, key, (held) => renewHeld(ctx, held, turn));
+    let mine = verdict.standing.connection;
+    const renewal = await tryLease(ctx, key, (held) => {
+      mine = held.connection ?? mine;
+      return renewHeld(ctx, held, turn);
+    });
     if (renewal !== undefined && renewal.kind !== "overtaken") return renewal;
-    if (renewal !== undefined) await settle(ctx, key, ask);
+    if (renewal !== undefined) await settle(ctx, mine, ask);
     // Whoever sweeps has others to look after; who has the lease is at this one, or the next sweep is.
     if (ask.askedBy === "sweep" || performance.now() >= deadline) return busy(ctx, verdict.standing.connection);
     await pause(pauseMs, never);
@@ -83,10 +87,11 @@ async function renew(ctx: IntegrationsContext, key: ConnectionKey, ask: Ask): Pr
 }
 
 /** Whatever stands in its way is no worse than having been overtaken: the next one to renew looks for what was written, too. */
-async function settle(ctx: IntegrationsContext, key: ConnectionKey, { askedBy }: Ask): Promise<void> {
-  await settleOvertaken(ctx, key, askedBy).catch((error: unknown) => {
+async function settle(ctx: IntegrationsContext, connection: Connection, { askedBy }: Ask): Promise<void> {
+  await settleOvertaken(ctx, connection, askedBy).catch((error: unknown) => {
     if (!(error instanceof OpenClawError)) throw error;
-    ctx.log.error({ error, ...key }, "what an overtaken refresh left could not be cleared");
+    const { tenantId, provider } = connection;
+    ctx.log.error({ error, tenantId, provider }, "what an overtaken refresh left could not be cleared");
   });
 }
 

@@ -26,7 +26,7 @@ const never = new AbortController().signal;
 /** Spends the refresh token, and deals with what comes of it. */
 export async function spend(refresh: Refresh, connection: Connection, known: TokenSet | undefined): Promise<Spent> {
   const { vault, held, client, clock } = refresh;
-  const tokens = known ?? (await readTokens(vault, held.key, connection.secretVersion));
+  const tokens = known ?? (await readTokens(vault, connection));
   if (tokens === undefined) return fail(refresh, connection, { outcome: "failed", code: "tokens_missing" });
   if (tokens.refreshToken === null) return end(refresh, connection, "not_renewable");
   await proveVault(refresh, held.key, tokens);

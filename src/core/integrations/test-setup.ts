@@ -21,10 +21,11 @@ import { planRefresh } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import type { TokenAnswer } from "./ensure-token.ts";
 import { listEvents } from "./events.ts";
+import { readTokens } from "./kept-tokens.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import * as store from "./store.ts";
 import type { ConnectionKey } from "./store.ts";
-import { readTokenSet, writeTokenSet } from "./token-set.ts";
+import { writeTokenSet } from "./token-set.ts";
 
 export const LOOPBACK = "loopback" as ProviderId;
 export const NEVER = new AbortController().signal;
@@ -85,7 +86,7 @@ export async function openStage(
       accountEmail: "ann@example.com",
       scopes: SCOPES,
       connectedAt: now,
-      secretVersion: await ctx.vault.set(connectionSecretName(key.tenantId, key.provider), text),
+      secretVersion: await ctx.vault.set(connectionSecretName(key.tenantId, key.provider, grantId), text),
       secretFence: 0,
       accessExpiresAt,
       hasRefreshToken: true,
@@ -111,9 +112,7 @@ export async function openStage(
     connection,
     /** The tokens that count. */
     async stored(key: ConnectionKey) {
-      const { secretVersion } = await connection(key);
-      const text = await ctx.vault.getVersion(connectionSecretName(key.tenantId, key.provider), secretVersion);
-      return text === undefined ? undefined : readTokenSet(text);
+      return readTokens(ctx.vault, await connection(key));
     },
     sawLine: (text: string) => logged.waitFor((line) => line.includes(text)),
     /** How often the provider was asked to refresh. */

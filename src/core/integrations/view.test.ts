@@ -30,6 +30,7 @@ const provider: Provider = {
     authorizeParams: {},
     clientAuth: "post",
     needsRefreshToken: true,
+    sharesGrant: true,
   },
   client,
 };
@@ -58,19 +59,18 @@ const connection: Connection = {
   triedAt: NOW,
   attempts: 0,
   trouble: null,
-  revokeAt: null,
-  revokeAttempts: 0,
 };
 
 type Change = Partial<Connection> & {
   status?: TenantStatus;
-  facts?: Partial<Pick<Parameters<typeof viewConnection>[0], "provider" | "clientTrouble">>;
+  facts?: Partial<Pick<Parameters<typeof viewConnection>[0], "provider" | "clientTrouble" | "ending">>;
 };
 
 function view({ status = "active", facts = {}, ...change }: Change = {}) {
   const tenant = { id: TENANT_ID, slug: "alice", status };
   const viewed = { ...connection, ...change };
-  return viewConnection({ connection: viewed, tenant, provider, clientTrouble: undefined, ...facts, now: NOW });
+  const none = { clientTrouble: undefined, ending: undefined };
+  return viewConnection({ connection: viewed, tenant, provider, ...none, ...facts, now: NOW });
 }
 
 const expiring = { accessExpiresAt: addMs(NOW, 5 * MINUTE_MS), refreshAt: NOW };
@@ -156,7 +156,7 @@ const CASES: [what: string, change: Change, expected: [state: string, code: stri
   ],
   [
     "one whose provider is still to be told",
-    { state: "revoked", reason: "disconnected", revokeAt: NOW, revokeAttempts: 3 },
+    { state: "revoked", reason: "disconnected", facts: { ending: { attempts: 3 } } },
     ["revoked", "disconnected", /still to be told.*tried 3 times/],
   ],
   [
@@ -190,7 +190,7 @@ test("what was not granted is named, and what is left to be told to the provider
   assert.deepEqual(view().missingScopes, []);
   assert.deepEqual(view({ scopes: ["mail"] }).missingScopes, ["email"]);
   assert.equal(view().revocation, null);
-  assert.equal(view({ state: "revoked", revokeAt: NOW }).revocation, "pending");
+  assert.equal(view({ state: "revoked", facts: { ending: { attempts: 0 } } }).revocation, "pending");
 });
 
 test("nothing that leads to the tokens is in it", () => {

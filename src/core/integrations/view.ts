@@ -33,8 +33,8 @@ export type ConnectionView = Diagnosis & {
 };
 
 export function viewConnection({ now, ...facts }: ConnectionFacts & { now: Date }): ConnectionView {
-  const { connection, tenant, provider } = facts;
-  const { accountEmail, scopes, refreshAt, revokeAt, ...rest } = connection;
+  const { connection, tenant, provider, ending } = facts;
+  const { accountEmail, scopes, refreshAt, ...rest } = connection;
   const state = stateOf(connection, now);
   const isOver = state === "revoked";
   const atRest = !isOver && isAtRest(tenant);
@@ -56,6 +56,6 @@ export function viewConnection({ now, ...facts }: ConnectionFacts & { now: Date 
     triedAt: rest.triedAt,
     attempts: rest.attempts,
     trouble: rest.trouble,
-    revocation: revokeAt === null ? null : "pending",
+    revocation: ending === undefined ? null : "pending",
   };
 }

@@ -14,14 +14,6 @@ export type JobPayloads = {
   "rollout.advance": { rolloutId: RolloutId };
   /** Tell a subscriber what became of a connection. `grantId`: the consent that it came of. */
   "connection.tell": { tenantId: TenantId; provider: ProviderId; grantId: string; news: "connected" | "expired" };
-  /** Revoke a grant that a new connection left behind; its tokens lie in the vault as that version. */
-  "connection.end-former": {
-    tenantId: TenantId;
-    provider: ProviderId;
-    client: string;
-    accountSubject: string | null;
-    secretVersion: string;
-  };
   /** Apply pending Stripe events. */
   "stripe.project": Record<string, never>;
   /** Re-judge tenants whose entitlement may have ended by the passing of time. */

@@ -125,8 +125,6 @@ export interface Connections {
   reason: string | null;
   refreshAt: Date | null;
   refreshedAt: Date | null;
-  revokeAt: Date | null;
-  revokeAttempts: Generated<number>;
   scopes: string[];
   secretFence: number;
   secretVersion: string;
@@ -142,6 +140,7 @@ export interface ConnectLinks {
   createdAt: Date;
   expiresAt: Date;
   provider: ProviderId;
+  revokedAs: "replaced" | "disconnected" | null;
   revokedAt: Date | null;
   tenantId: TenantId;
   tokenHash: Buffer;
@@ -196,6 +195,18 @@ export interface FleetUsageMonths {
   costMicroUsd: number;
   tokens: number;
   utcMonth: string;
+}
+
+export interface GrantsToEnd {
+  accountSubject: string | null;
+  attempts: Generated<number>;
+  client: string;
+  grantId: string;
+  isTold: Generated<boolean>;
+  provider: ProviderId;
+  since: Date;
+  tenantId: TenantId;
+  tryAt: Date;
 }
 
 export interface GraphileWorkerJobs {
@@ -664,6 +675,7 @@ export interface DB {
   fleetSettings: FleetSettings;
   fleetSweeps: FleetSweeps;
   fleetUsageMonths: FleetUsageMonths;
+  grantsToEnd: GrantsToEnd;
   "graphileWorker.jobs": GraphileWorkerJobs;
   "graphileWorker.migrations": GraphileWorkerMigrations;
   "graphileWorker.PrivateJobQueues": GraphileWorkerPrivateJobQueues;

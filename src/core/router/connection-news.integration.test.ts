@@ -27,6 +27,7 @@ const definition: ProviderDefinition = {
   authorizeParams: {},
   clientAuth: "post",
   needsRefreshToken: true,
+  sharesGrant: false,
 };
 const never = () => Promise.reject(new Error("not called here"));
 const client: OAuthClient = { authorizationUrl: never, exchange: never, refresh: never, revoke: never, probe: never };

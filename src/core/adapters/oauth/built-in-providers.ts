@@ -12,6 +12,7 @@ const GOOGLE = {
   authorizeParams: { access_type: "offline", prompt: "consent" },
   clientAuth: "post",
   needsRefreshToken: true,
+  sharesGrant: true,
 } as const;
 
 const GMAIL_MODIFY = "https://www.googleapis.com/auth/gmail.modify";
@@ -52,5 +53,6 @@ export const BUILT_IN_PROVIDERS: readonly ProviderDefinition[] = [
     authorizeParams: {},
     clientAuth: "post",
     needsRefreshToken: true,
+    sharesGrant: false,
   },
 ];

@@ -98,9 +98,15 @@ test("a code is good once, for its verifier and its address only", async (t) => 
   assert.deepEqual(await client.exchange(late, ASK, NEVER), dead);
 });
 
-test("an id token of another issuer, audience, time or consent is foreign, and so is none", async (t) => {
+test("an id token of another issuer, audience, time or consent is foreign, and so is none; its tokens are handed over to be given back", async (t) => {
   const { provider, connect, clock } = await setUp(t);
-  const foreign = { kind: "foreign", code: "foreign_id_token" };
+  const foreign = { kind: "misgranted", code: "foreign_id_token", isAlive: true };
+  const answer = async () => {
+    const { kind, ...rest } = await connect();
+    assert.ok("code" in rest && "reply" in rest);
+    // What came with it can be given back.
+    return { kind, code: rest.code, isAlive: provider.holderOf(rest.reply.accessToken) !== undefined };
+  };
   const nowSeconds = clock.now().getTime() / 1_000;
   for (const [name, value] of Object.entries({
     iss: "https://evil.example",
@@ -110,12 +116,12 @@ test("an id token of another issuer, audience, time or consent is foreign, and s
     sub: "",
   })) {
     provider.alterNextIdToken((claims) => ({ ...claims, [name]: value }));
-    assert.deepEqual(await connect(), foreign, name);
+    assert.deepEqual(await answer(), foreign, name);
     provider.alterNextIdToken(({ [name]: _left, ...claims }) => claims);
-    assert.deepEqual(await connect(), foreign, `no ${name}`);
+    assert.deepEqual(await answer(), foreign, `no ${name}`);
   }
   provider.alterNextIdToken(() => undefined);
-  assert.deepEqual(await connect(), foreign);
+  assert.deepEqual(await answer(), foreign);
 });
 
 test("Google may name itself without its scheme, and an e-mail counts only when it is verified", async (t) => {
@@ -133,7 +139,7 @@ test("Google may name itself without its scheme, and an e-mail counts only when 
   const account = { subject: "1001", email: "ann@example.com" };
   assert.deepEqual(await accountWith({ iss: "accounts.google.com" }), account);
   assert.deepEqual(await accountWith({ iss: "https://accounts.google.com" }), account);
-  assert.equal(await accountWith({ iss: "accounts.google.com.evil.example" }), "foreign");
+  assert.equal(await accountWith({ iss: "accounts.google.com.evil.example" }), "misgranted");
   const unverified = { subject: "1001", email: undefined };
   const iss = "https://accounts.google.com";
   assert.deepEqual(await accountWith({ iss, email_verified: false }), unverified);

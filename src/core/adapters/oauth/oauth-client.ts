@@ -104,8 +104,9 @@ async function exchange(
   );
   if (result.kind !== "granted") return result;
   const account = await checkIdToken(dealings, result.tokens.idToken, ask.nonce);
-  if (account === "foreign") return { kind: "foreign", code: "foreign_id_token" };
-  return { kind: "granted", reply: result.tokens.reply, account };
+  const { reply } = result.tokens;
+  if (account === "foreign") return { kind: "misgranted", code: "foreign_id_token", reply };
+  return { kind: "granted", reply, account };
 }
 
 async function refresh(dealings: Dealings, refreshToken: string, signal: AbortSignal): Promise<RefreshResult> {

@@ -25,6 +25,8 @@ export type ProviderDefinition = Readonly<{
   clientAuth: "post" | "basic" | "none";
   /** False: access tokens that can't be renewed are taken, too. */
   needsRefreshToken: boolean;
+  /** All consents of an account to the client are one grant, and revoking one token ends it for all; false: each is its own. */
+  sharesGrant: boolean;
 }>;
 
 export type Provider = Readonly<{
@@ -66,8 +68,10 @@ export type RefreshResult = Readonly<{ kind: "granted"; reply: TokenReply }> | E
 
 export type ExchangeResult =
   | Readonly<{ kind: "granted"; reply: TokenReply; account: Account | undefined }>
-  /** The answer, or the id token, is not one to our question. */
+  /** The answer is not one to our question. */
   | Readonly<{ kind: "foreign"; code: string }>
+  /** The id token is not one to our question; what came with it is to be given back. */
+  | Readonly<{ kind: "misgranted"; code: string; reply: TokenReply }>
   | Refusal;
 
 /** `revoked`: it is over, whether it was so before or not. */

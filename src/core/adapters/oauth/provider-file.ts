@@ -55,6 +55,7 @@ const definitionSchema = z
     authorizeParams: z.record(z.string(), z.string()).default({}),
     clientAuth: z.enum(["post", "basic", "none"]).default("post"),
     needsRefreshToken: z.boolean().default(true),
+    sharesGrant: z.boolean().default(false),
   })
   .transform((given): ProviderDefinition => {
     const { client = given.id, neededScopes = given.scopes, issuer, revokeUrl, apiUrl } = given;

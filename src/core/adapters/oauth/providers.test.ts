@@ -78,6 +78,7 @@ test("a file replaces what it names of a built-in provider, and adds others, who
     authorizeParams: {},
     clientAuth: "post",
     needsRefreshToken: true,
+    sharesGrant: false,
   });
   assert.deepEqual(
     providers.list().map(({ definition }) => definition.id),

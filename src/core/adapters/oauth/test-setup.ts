@@ -35,6 +35,7 @@ export function definitionOf({ url }: { url: string }, fields: Partial<ProviderD
     authorizeParams: {},
     clientAuth: "post",
     needsRefreshToken: true,
+    sharesGrant: false,
     ...fields,
   };
 }

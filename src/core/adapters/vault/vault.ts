@@ -40,12 +40,17 @@ export function tenantSecretName(tenantId: TenantId, secret: TenantSecret, gener
   return checkSecretName(`${tenantSecretPrefix(tenantId)}${secret}${suffix}`);
 }
 
+/** Apart from the tenant's keys: those go with its runtime, while tokens are kept for as long as it may be restored. */
+export function connectionSecretPrefix(tenantId: TenantId): string {
+  return `connection-${tenantId}-`;
+}
+
 /**
- * The name under which the tokens of a tenant's connection lie; derived from ids, so that no two ever share one (F72). Apart from the
- * tenant's keys: those go with its runtime, while tokens are kept for as long as it may be restored.
+ * The name under which the tokens of one consent lie; derived from ids, so that no two ever share one (F72), and none is needed again
+ * while a vault keeps it as deleted (F74).
  */
-export function connectionSecretName(tenantId: TenantId, provider: ProviderId): string {
-  return checkSecretName(`connection-${tenantId}-${provider}`);
+export function connectionSecretName(tenantId: TenantId, provider: ProviderId, grantId: string): string {
+  return checkSecretName(`${connectionSecretPrefix(tenantId)}${provider}-${grantId}`);
 }
 
 /** Whose secret that is, by its name or prefix; undefined when it is no tenant's. */
