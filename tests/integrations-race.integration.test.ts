@@ -40,7 +40,8 @@ async function open(t: TestContext, leewayMs: number) {
     const over = addMs(now, -1_000);
     const grantId = randomUUID();
     const name = connectionSecretName(tenantId, GMAIL, grantId);
-    const tokens = { fence: 0, grantId, accessToken, accessExpiresAt: over.toISOString(), refreshToken };
+    const times = { obtainedAt: over.toISOString(), accessExpiresAt: over.toISOString() };
+    const tokens = { fence: 0, grantId, accessToken, refreshToken, ...times };
     const row = { tenantId, provider: GMAIL, state: "active" as const, grantId, client: "google", scopes };
     await database.db
       .insertInto("connections")

@@ -62,7 +62,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       readPacer: () => ctx.pacer.state(),
       readArmBudgets: armBudgetsReader(ctx),
       readSweeps: () => readSweeps(ctx.db),
-      readConnections: () => readConnectionTotals(ctx.db, ctx.clock.now()),
+      readConnections: () => readConnectionTotals(ctx),
     }),
     migrationsFolder: path.join(packageRoot(), "migrations"),
     gatewayUrl: undefined,

@@ -46,7 +46,7 @@ async function openDaemon(t: TestContext, database: TestDatabase, runtimes: Runt
     readPacer: () => ctx.pacer.state(),
     readArmBudgets: undefined,
     readSweeps: () => readSweeps(ctx.db),
-    readConnections: () => readConnectionTotals(ctx.db, new Date()),
+    readConnections: () => readConnectionTotals(ctx),
   });
   let jobs: JobRunner | undefined;
   return {

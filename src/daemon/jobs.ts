@@ -52,7 +52,7 @@ import type { Metrics } from "./metrics.ts";
 const CONCURRENCY = 16;
 const RESTART_MS = 1_000;
 /** Of the 30 s that a shutdown may take. */
-const STOP_MS = 20_000;
+const STOP_MS = 15_000;
 
 type Handlers = { [Name in JobName]: (payload: JobPayloads[Name], signal: AbortSignal) => Promise<unknown> };
 

@@ -7,10 +7,14 @@ export type Connection = Selectable<Connections>;
 export const CONNECTION_STATES = ["active", "expiring", "expired", "error", "revoked"] as const;
 export type ConnectionState = (typeof CONNECTION_STATES)[number];
 
-/** A sweep renews an access token so long before its end. */
+/** A sweep renews an access token so long before its end, but not in the first half of its life. */
 export const REFRESH_BEFORE_MS = 15 * 60_000;
 
-export function stateOf({ state, accessExpiresAt }: Connection, now: Date): ConnectionState {
+/** The same rule is in totals.ts. */
+export function stateOf(connection: Connection, now: Date): ConnectionState {
+  const { state, accessExpiresAt, refreshedAt, connectedAt } = connection;
   if (state !== "active" || accessExpiresAt === null) return state;
-  return accessExpiresAt.getTime() - now.getTime() <= REFRESH_BEFORE_MS ? "expiring" : "active";
+  const lifeMs = accessExpiresAt.getTime() - (refreshedAt ?? connectedAt).getTime();
+  const remainingMs = accessExpiresAt.getTime() - now.getTime();
+  return remainingMs <= Math.min(REFRESH_BEFORE_MS, Math.max(0, lifeMs) / 2) ? "expiring" : "active";
 }

@@ -8,6 +8,7 @@ import { listGrantsOf, noteGrant } from "./grant-store.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 import { forgetTokens } from "./kept-tokens.ts";
 import { withLease } from "./lease.ts";
+import * as store from "./store.ts";
 import type { ConnectionKey } from "./store.ts";
 import { sweepRevocations } from "./sweep-revocations.ts";
 import { HOUR_MS, NEVER, openStage, type Stage, tokenOf } from "./test-setup.ts";
@@ -234,4 +235,26 @@ test("while a vault can be read but takes nothing, no more refresh tokens are sp
     await isConsistent(stage, key);
   }
   assert.equal(stage.refreshes(), 3);
+});
+
+test("after a backup of the database is put back, the tokens that the vault got since go on to be used (F76)", async (t) => {
+  const stage = await openStage(t, database.db);
+  const key = await stage.connect();
+  const renewLater = async () => {
+    stage.clock.advance(HOUR_MS);
+    return tokenOf(await ask(stage.worker(), key));
+  };
+  await renewLater();
+  const kept = await stage.connection(key);
+  const lease = database.db.updateTable("connectionLeases").where("tenantId", "=", key.tenantId);
+  for (let nth = 0; nth < 3; nth += 1) await renewLater();
+  await store.replace(database.db, kept);
+  await lease.set({ fence: kept.secretFence }).execute();
+  stage.clock.advance(HOUR_MS);
+  const token = tokenOf(await ask(stage.worker(), key));
+  assert.ok(stage.provider.holderOf(token) !== undefined);
+  assert.ok(stage.provider.grants.every(({ reuses }) => reuses === 0));
+  // Also what is cut off afterwards is found again.
+  await renewLater();
+  await isConsistent(stage, key);
 });

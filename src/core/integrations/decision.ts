@@ -59,5 +59,5 @@ function isWanted(connection: Connection, { askedBy, minRemainingMs }: Ask, now:
   if (askedBy === "sweep") return refreshAt !== null && refreshAt <= now;
   if (askedBy === "operator" || accessExpiresAt === null) return remainingOf(connection, now) < minRemainingMs;
   const lifeMs = accessExpiresAt.getTime() - (refreshedAt ?? connectedAt).getTime();
-  return remainingOf(connection, now) < Math.min(minRemainingMs, Math.max(0, lifeMs) / 2);
+  return remainingOf(connection, now) <= Math.min(minRemainingMs, Math.max(0, lifeMs) / 2);
 }

@@ -73,7 +73,7 @@ async function awaitRenewal(
   }
 }
 
-/** Undefined: the tokens that should be there are not. */
+/** Undefined: the tokens that should be there are not, or are over by now. */
 async function answerWith(
   { vault, clock, log }: IntegrationsContext,
   key: ConnectionKey,
@@ -83,6 +83,8 @@ async function answerWith(
     case "gone":
       return renewal;
     case "renewed":
+      // A refresh that was joined when it had been under way for long.
+      if (remainingOf(renewal.connection, clock.now()) <= 0) return undefined;
       return tokenOf(renewal.connection, renewal.tokens.accessToken, true);
     case "unavailable": {
       const { code, retryAt, connection } = renewal;

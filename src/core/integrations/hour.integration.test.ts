@@ -98,7 +98,8 @@ async function connectMany({ ctx, clock, provider }: Stage, size: number): Promi
       const connectedAt = addMs(now, -((nth + 0.5) / size) * 45 * MINUTE_MS);
       const { accessToken, refreshToken = "", scopes } = provider.grant();
       const accessExpiresAt = addMs(connectedAt, HOUR_MS);
-      const tokens = { fence: 0, grantId: randomUUID(), accessToken, accessExpiresAt: accessExpiresAt.toISOString() };
+      const ends = { obtainedAt: connectedAt.toISOString(), accessExpiresAt: accessExpiresAt.toISOString() };
+      const tokens = { fence: 0, grantId: randomUUID(), accessToken, ...ends };
       const text = writeTokenSet({ ...tokens, refreshToken });
       const secretVersion = await ctx.vault.set(connectionSecretName(tenantId, LOOPBACK, tokens.grantId), text);
       const row = {

@@ -47,14 +47,16 @@ export function prepareToKeep(
   const account = result.kind === "granted" ? result.account : undefined;
   const accountSubject = account?.subject ?? null;
   const { accessToken, refreshToken = null, expiresInSeconds: seconds, scopes = definition.scopes } = result.reply;
-  const accessExpiresAt = seconds === undefined ? null : addMs(clock.now(), seconds * 1_000).toISOString();
+  const now = clock.now();
+  const obtainedAt = now.toISOString();
+  const accessExpiresAt = seconds === undefined ? null : addMs(now, seconds * 1_000).toISOString();
   const grantId = randomUUID();
   return {
     state,
     grant: { grantId, tenantId, provider, client: definition.client, accountSubject },
     accountEmail: account?.email ?? null,
     scopes,
-    tokens: { fence: 0, grantId, accessToken, accessExpiresAt, refreshToken },
+    tokens: { fence: 0, grantId, obtainedAt, accessToken, accessExpiresAt, refreshToken },
     signal,
   };
 }

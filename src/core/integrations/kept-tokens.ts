@@ -8,8 +8,8 @@ import { readTokenSet, type TokenSet, writeTokenSet } from "./token-set.ts";
 
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8_000;
-/** What nobody else knows is not given up sooner. */
-const INSISTENCE_MS = 60_000;
+/** What nobody else knows is not given up sooner: a Key Vault that fails over can be read and not written for minutes. */
+const INSISTENCE_MS = 10 * 60_000;
 
 /** For so long after a vault did not take what was written, it has to show first that it does. */
 const DOUBT_MS = 60_000;
@@ -23,7 +23,7 @@ type KeepingContext = { vault: Vault; log: Log };
 const doubted = new WeakMap<Vault, number>();
 
 /**
- * Writes tokens and reads back what was written. With `insists` it tries for a minute: of a refresh token that takes the place of a
+ * Writes tokens and reads back what was written. With `insists` it tries for ten minutes: of a refresh token that takes the place of a
  * spent one, there is no other copy.
  * @returns the version, which counts only once it is promoted. @throws OpenClawError.
  */

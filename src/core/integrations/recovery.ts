@@ -35,7 +35,7 @@ export function tokensPromoted(
     secretFence: tokens.fence,
     accessExpiresAt,
     hasRefreshToken: isRenewable,
-    refreshedAt: now,
+    refreshedAt: new Date(tokens.obtainedAt),
     // What can't be renewed is looked at when it ends.
     refreshAt: isRenewable ? planRefresh(now, accessExpiresAt) : accessExpiresAt,
     triedAt: now,
@@ -64,7 +64,8 @@ export type Found = WithTokens & { isRecovered: boolean };
 
 /**
  * Promotes what an earlier holder of the lease had written and was cut off from promoting, or wrote after it was overtaken: newer tokens
- * of its grant. Without this, a refresh token would be spent whose successor lies in the vault (F76).
+ * of its grant. Without this, a refresh token would be spent whose successor lies in the vault (F76). After a backup of the database
+ * was put back, the vault is ahead of it in just that way, with fences that are still to come here.
  * @returns undefined when what was written last is neither that nor what counts already, `overtaken` when somebody else has the lease by
  * now.
  */
@@ -79,10 +80,11 @@ export async function recoverTokens(
   if (newest === undefined) return undefined;
   const { tokens, version } = newest;
   if (version === connection.secretVersion) return { connection, tokens, isRecovered: false };
-  const isLater = connection.secretFence < tokens.fence && tokens.fence <= held.fence;
-  if (!isLater) return undefined;
+  if (tokens.fence <= connection.secretFence) return undefined;
   const now = ctx.clock.now();
-  const change = tokensPromoted(connection, { tokens, version, now });
+  // Whoever comes after this one has to be later than what counts.
+  const secretFence = Math.min(tokens.fence, held.fence);
+  const change = { ...tokensPromoted(connection, { tokens, version, now }), secretFence };
   const durationMs = Math.round(performance.now() - begun);
   const event = { ...held.key, at: now, kind: "refresh", askedBy, outcome: "recovered", durationMs } as const;
   return (await promoteNoted(ctx, held, change, event))

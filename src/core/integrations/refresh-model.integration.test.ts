@@ -42,8 +42,8 @@ async function createWorld(stage: Awaited<ReturnType<typeof openStage>>) {
   const wrongs: string[] = [];
   const asked: Asked[] = [];
   /** How often a lease was made to run out. */
-  let runOuts = 0;
-  const inFlight = new Set<{ runOuts: number }>();
+  const runOuts = { begun: 0, ended: 0 };
+  const inFlight: { began: typeof runOuts }[] = [];
   let isRevoked = false;
 
   const workers = Array.from({ length: WORKERS }, () => {
@@ -54,8 +54,9 @@ async function createWorld(stage: Awaited<ReturnType<typeof openStage>>) {
       await new Promise<void>((resolve) => state.stalled.add(resolve));
     };
     const ctx = workerThrough(stage, async (call, work) => {
+      const began = { ...runOuts };
       await stall(call, "before");
-      const result = await (call === "spend" ? alone(work) : work());
+      const result = await (call === "spend" ? alone(began, work) : work());
       await stall(call, "after");
       return result;
     });
@@ -68,14 +69,17 @@ async function createWorld(stage: Awaited<ReturnType<typeof openStage>>) {
     stalled.clear();
   }
 
-  async function alone<Result>(work: () => Promise<Result>): Promise<Result> {
-    const flight = { runOuts };
-    if ([...inFlight].some((other) => other.runOuts === runOuts)) wrongs.push("two refreshes are in flight at once");
-    inFlight.add(flight);
+  /** `began`: when the lease was seen to hold. Two of which none had its lease run out before the other began must not be. */
+  async function alone<Result>(began: typeof runOuts, work: () => Promise<Result>): Promise<Result> {
+    const flight = { began };
+    const isTogether = (one: typeof runOuts, other: typeof runOuts) =>
+      one.ended >= other.begun && other.ended >= one.begun;
+    if (inFlight.some((other) => isTogether(other.began, began))) wrongs.push("two refreshes are in flight at once");
+    inFlight.push(flight);
     try {
       return await work();
     } finally {
-      inFlight.delete(flight);
+      inFlight.splice(inFlight.indexOf(flight), 1);
     }
   }
 
@@ -106,8 +110,9 @@ async function createWorld(stage: Awaited<ReturnType<typeof openStage>>) {
   }
 
   async function runOut(): Promise<void> {
-    runOuts += 1;
+    runOuts.begun += 1;
     await stage.runOut(key);
+    runOuts.ended += 1;
   }
 
   /** Until all have their answers but those whose worker is stalled; the leases of these run out. */

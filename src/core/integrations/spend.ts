@@ -58,6 +58,7 @@ async function keep(
   const tokens: TokenSet = {
     fence: held.fence,
     grantId: connection.grantId,
+    obtainedAt: askedAt.toISOString(),
     accessToken,
     accessExpiresAt,
     refreshToken: reply.refreshToken ?? old.refreshToken,

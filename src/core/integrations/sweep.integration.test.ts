@@ -10,6 +10,7 @@ import { ensureToken } from "./ensure-token.ts";
 import { tryLease } from "./lease.ts";
 import * as store from "./store.ts";
 import { listEvents, pruneConnectionEvents, recordEvent } from "./events.ts";
+import { stateOf } from "./connection.ts";
 import { readConnectionTotals } from "./totals.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -127,13 +128,13 @@ test("while our client is refused a sweep tries one connection a minute, and all
   }
   // The first, the one that saw whether it was the first's own fault, and one a minute.
   assert.equal(stage.refreshes(), 6);
-  const { refusedClients } = await readConnectionTotals(database.db, clock.now());
+  const { refusedClients } = await readConnectionTotals(ctx);
   assert.deepEqual(refusedClients, [LOOPBACK]);
   provider.setClient({ id: "loopback-client", secret: "loopback-client-secret" });
   const probe = await sweepConnections(ctx, NEVER, FAST);
   assert.equal(probe.renewed, 1);
   assert.equal((await sweepConnections(ctx, NEVER, FAST)).renewed, 29);
-  const totals = await readConnectionTotals(database.db, clock.now());
+  const totals = await readConnectionTotals(ctx);
   const states = [{ provider: LOOPBACK, state: "active", count: 30 }];
   assert.deepEqual(totals, { byState: states, oldestDueAt: null, refusedClients: [] });
 });
@@ -144,7 +145,7 @@ test("that our client is refused is forgotten with the last connection that is c
   const keys = [await stage.connect({ refreshAt: clock.now() }), await stage.connect()] as const;
   provider.removeClient("loopback-client");
   await sweepConnections(ctx, NEVER, FAST);
-  const refused = async () => (await readConnectionTotals(database.db, clock.now())).refusedClients;
+  const refused = async () => (await readConnectionTotals(ctx)).refusedClients;
   await store.update(database.db, keys[0], { state: "revoked" });
   await sweepConnections(ctx, NEVER, FAST);
   assert.deepEqual(await refused(), [LOOPBACK]);
@@ -155,14 +156,32 @@ test("that our client is refused is forgotten with the last connection that is c
 
 test("totals tell what expires, what is overdue and leave out what rests", async (t) => {
   await clear();
-  const { clock, ...stage } = await openStage(t, database.db);
+  const { ctx, clock, ...stage } = await openStage(t, database.db);
   const long = addMs(clock.now(), -HOUR_MS);
-  await stage.connect({ refreshAt: long, accessExpiresAt: addMs(clock.now(), 60_000) });
+  await stage.connect({ refreshAt: long, refreshedAt: long, accessExpiresAt: addMs(clock.now(), 60_000) });
   await stage.setStatus(await stage.connect({ refreshAt: addMs(long, -HOUR_MS) }), "deprovisioning");
   await stage.connect({ state: "expired" });
-  const { byState, oldestDueAt } = await readConnectionTotals(database.db, clock.now());
+  const { byState, oldestDueAt } = await readConnectionTotals(ctx);
   assert.deepEqual(byState.map(({ state, count }) => `${state} ${count}`).toSorted(), ["expired 1", "expiring 1"]);
   assert.deepEqual(oldestDueAt, long);
+  // Here, nobody could renew it.
+  const elsewhere = { list: () => [], find: () => undefined };
+  assert.equal((await readConnectionTotals({ ...ctx, providers: elsewhere })).oldestDueAt, null);
+});
+
+test("a token that lives for ten minutes expires in the second half of its life, not from its first moment on", async (t) => {
+  await clear();
+  const { ctx, clock, ...stage } = await openStage(t, database.db);
+  const lives = { refreshedAt: clock.now(), accessExpiresAt: addMs(clock.now(), 600_000) };
+  const key = await stage.connect(lives);
+  const states = async () => {
+    const [{ state } = {}] = (await readConnectionTotals(ctx)).byState;
+    return [state, stateOf(await stage.connection(key), clock.now())];
+  };
+  clock.advance(299_000);
+  assert.deepEqual(await states(), ["active", "active"]);
+  clock.advance(2_000);
+  assert.deepEqual(await states(), ["expiring", "expiring"]);
 });
 
 test("what was done is forgotten after two days, what failed after 30", async (t) => {

@@ -72,7 +72,8 @@ export async function openStage(
     const { accessToken, refreshToken } = provider.grant({ scopes: SCOPES });
     const accessExpiresAt = addMs(now, (options.accessTokenSeconds ?? 3_600) * 1_000);
     const grantId = randomUUID();
-    const tokens = { fence, grantId, accessToken, accessExpiresAt: accessExpiresAt.toISOString() };
+    const times = { obtainedAt: now.toISOString(), accessExpiresAt: accessExpiresAt.toISOString() };
+    const tokens = { fence, grantId, accessToken, ...times };
     const kept = change.hasRefreshToken === false ? null : (refreshToken ?? null);
     const text = writeTokenSet({ ...tokens, refreshToken: kept });
     const row = {

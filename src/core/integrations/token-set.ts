@@ -1,14 +1,16 @@
 import { z } from "zod";
 import { UpstreamError } from "../platform/errors.ts";
 
-/** What lies in the vault for a connection, as JSON. `fence` and `grantId` say which of several writers it came from. */
+/** What lies in the vault for a connection, as JSON; times in ISO 8601. `fence` and `grantId` say which of several writers it came from. */
 export type TokenSet = z.infer<typeof schema>;
 
 const schema = z.object({
   fence: z.number().int(),
   grantId: z.uuid(),
+  /** When they were asked for. */
+  obtainedAt: z.iso.datetime(),
   accessToken: z.string().min(1),
-  /** Null: the provider did not say, or it does not expire. ISO 8601. */
+  /** Null: the provider did not say, or it does not expire. */
   accessExpiresAt: z.iso.datetime().nullable(),
   refreshToken: z.string().min(1).nullable(),
 });

@@ -73,7 +73,11 @@ function view({ status = "active", facts = {}, ...change }: Change = {}) {
   return viewConnection({ connection: viewed, tenant, provider, ...none, ...facts, now: NOW });
 }
 
-const expiring = { accessExpiresAt: addMs(NOW, 5 * MINUTE_MS), refreshAt: NOW };
+const expiring = {
+  refreshedAt: addMs(NOW, -55 * MINUTE_MS),
+  accessExpiresAt: addMs(NOW, 5 * MINUTE_MS),
+  refreshAt: NOW,
+};
 
 const CASES: [what: string, change: Change, expected: [state: string, code: string | null, words: RegExp]][] = [
   ["a connection that is well", {}, ["active", null, /^$/]],
