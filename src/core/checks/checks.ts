@@ -25,7 +25,7 @@ export async function listChecks(
     ...machineChecks(settings.config),
     ...databaseChecks(openStore),
     redisCheck(settings.config),
-    ...vaultChecks(await openVaults(settings)),
+    ...vaultChecks(await openVaults(settings), settings.config.vault.kind === "file"),
     ...(await listRuntimeChecks(settings.config, openStore, ({ db }) => readImage(db, settings.config))),
     ...fleetChecks(openStore),
     ...stripeChecks(settings, outside.stripe),

@@ -1,9 +1,17 @@
 import type { OAuthClient, Providers } from "../adapters/oauth/oauth-provider.ts";
 import { LOOK, openProviders, type Store } from "../context.ts";
-import { listClientTroubles } from "../integrations/integrations.ts";
+import {
+  CONNECTION_STATES,
+  type ConnectionTotals,
+  listClientTroubles,
+  readConnectionTotals,
+} from "../integrations/integrations.ts";
 import { type Check, type CheckResult, failed, ok, warning } from "../platform/check.ts";
 import { oauthClientVariables } from "../platform/config.ts";
 import { ConfigError } from "../platform/errors.ts";
+
+/** Sweeps come every minute. */
+const OVERDUE_MS = 5 * 60_000;
 
 /** Each client once at each token endpoint, and whether connections wait for one; nobody's tokens are touched. */
 export async function integrationChecks(
@@ -22,7 +30,7 @@ export async function integrationChecks(
   const words = configured.length === 0 ? "none configured" : configured.join(", ");
   const overview = { name: "integrations", run: async () => ok(words) };
   if (configured.length === 0) return [overview];
-  const troubles = { name: "connections", run: async () => checkTroubles(await openStore()) };
+  const troubles = { name: "connections", run: async () => checkConnections(await openStore(), providers) };
   return [overview, ...dealings.map((dealing) => probeCheck(dealing, dealings)), troubles];
 }
 
@@ -76,12 +84,29 @@ function probeCheck({ name, host, ids, oauthClient }: Dealing, all: readonly Dea
   };
 }
 
-async function checkTroubles({ db }: Store): Promise<CheckResult> {
+async function checkConnections({ db, clock }: Store, providers: Providers): Promise<CheckResult> {
   const troubles = await listClientTroubles(db);
-  if (troubles.length === 0) return ok("no provider refuses our client");
-  const words = troubles.map(
-    ({ provider, since, code }) =>
-      `${provider} connections can't be renewed since ${since.toISOString().replace(/\.\d+Z$/, "Z")}: ${code}`,
-  );
-  return failed(words.join("; "), "Mend the client at the provider; its connections then come back by themselves.");
+  if (troubles.length > 0) {
+    const words = troubles.map(
+      ({ provider, since, code }) =>
+        `${provider} connections can't be renewed since ${since.toISOString().replace(/\.\d+Z$/, "Z")}: ${code}`,
+    );
+    return failed(words.join("; "), "Mend the client at the provider; its connections then come back by themselves.");
+  }
+  const { byState, oldestDueAt } = await readConnectionTotals({ db, clock, providers });
+  const words = describeCounts(byState);
+  const overdueMs = oldestDueAt === null ? 0 : clock.now().getTime() - oldestDueAt.getTime();
+  if (overdueMs <= OVERDUE_MS) return ok(words);
+  const remedy = "See whether a daemon with the role worker runs, and: openclaw integration list --state expiring";
+  return warning(`${words}; one has waited to be renewed for ${Math.round(overdueMs / 60_000)} min`, remedy);
+}
+
+/** Such as `12 active, 1 expired`, over all providers. */
+function describeCounts(byState: ConnectionTotals["byState"]): string {
+  const counts = CONNECTION_STATES.map((state) => {
+    const ofState = byState.filter((one) => one.state === state);
+    return [ofState.reduce((sum, { count }) => sum + count, 0), state] as const;
+  });
+  const present = counts.filter(([count]) => count > 0).map(([count, state]) => `${count} ${state}`);
+  return present.length === 0 ? "none yet" : present.join(", ");
 }

@@ -98,7 +98,7 @@ test("who has to connect again is told once, with a link that is made when it is
   for (let run = 0; run < 3; run += 1) await tellConnectionNews(ctx, news("expired"));
   assert.deepEqual(told(), [
     "Gmail has to be connected again: your assistant's access to alice@example.com has ended." +
-      "\n\nConnect it here: https://bot.example.com/oauth/gmail/start?link=1",
+      "\n\nConnect it here: https://bot.example.com/oauth/gmail/start?link=1\n\nThe link holds for seven days.",
   ]);
   assert.equal(links(), 1);
 });
@@ -108,7 +108,7 @@ test("the link leads to this service for a week, and only its hash is kept", asy
   const connectLinks = createConnectLinks({ ...ctx, publicUrl: "https://bot.example.com" });
   await tellConnectionNews({ ...ctx, connectLinks }, news("expired"));
   const [, token = ""] =
-    /https:\/\/bot\.example\.com\/oauth\/gmail\/start\?link=([\w-]{43})$/.exec(told().join()) ?? [];
+    /https:\/\/bot\.example\.com\/oauth\/gmail\/start\?link=([\w-]{43})\n/.exec(told().join()) ?? [];
   const links = await db.selectFrom("connectLinks").select(["tokenHash", "expiresAt"]).execute();
   const expiresAt = new Date(clock.now().getTime() + 7 * 24 * 3_600_000);
   assert.deepEqual(links, [{ tokenHash: hash("sha256", token, "buffer"), expiresAt }]);

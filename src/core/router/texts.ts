@@ -43,7 +43,9 @@ export const TEXTS = {
     }\n\nIf that wasn't you, please contact support.`,
   expired: (provider: string, account: string | null, connectUrl: string | undefined) =>
     `${provider} has to be connected again: your assistant's access${account === null ? "" : ` to ${account}`} has ended.\n\n${
-      connectUrl === undefined ? "Please ask for a link to connect it." : `Connect it here: ${connectUrl}`
+      connectUrl === undefined
+        ? "Please ask for a link to connect it."
+        : `Connect it here: ${connectUrl}\n\nThe link holds for seven days.`
     }`,
   undelivered: (sentAt: Date) =>
     `I'm sorry: your message of ${sentAt.toISOString().slice(0, 16).replace("T", " ")} UTC could not reach your assistant. Please send it again.`,
