@@ -237,8 +237,9 @@ test("while a vault can be read but takes nothing, no more refresh tokens are sp
   assert.equal(stage.refreshes(), 3);
 });
 
-test("after a backup of the database is put back, the tokens that the vault got since go on to be used (F76)", async (t) => {
-  const stage = await openStage(t, database.db);
+/** The database as it was several refreshes ago, with a vault that has gone on. */
+async function putBack(t: TestContext, options: Parameters<typeof openStage>[2] = {}) {
+  const stage = await openStage(t, database.db, options);
   const key = await stage.connect();
   const renewLater = async () => {
     stage.clock.advance(HOUR_MS);
@@ -251,10 +252,30 @@ test("after a backup of the database is put back, the tokens that the vault got 
   await store.replace(database.db, kept);
   await lease.set({ fence: kept.secretFence }).execute();
   stage.clock.advance(HOUR_MS);
+  return { stage, key, renewLater };
+}
+
+test("after a backup of the database is put back, the tokens that the vault got since go on to be used (F76)", async (t) => {
+  const { stage, key, renewLater } = await putBack(t);
   const token = tokenOf(await ask(stage.worker(), key));
   assert.ok(stage.provider.holderOf(token) !== undefined);
   assert.ok(stage.provider.grants.every(({ reuses }) => reuses === 0));
-  // Also what is cut off afterwards is found again.
   await renewLater();
   await isConsistent(stage, key);
+});
+
+test("whoever goes on after a backup is put back, and is cut off in turn, leaves what the next one finds (F76)", async (t) => {
+  const { stage, key } = await putBack(t);
+  const stalled = stallingWorker(stage, { call: "write", moment: "after" });
+  t.after(() => stalled.wake());
+  const late = ask(stalled.ctx, key);
+  late.catch(() => undefined);
+  await stalled.reached;
+  await stage.runOut(key);
+  const token = tokenOf(await ask(stage.worker(), key));
+  assert.ok(stage.provider.holderOf(token) !== undefined);
+  assert.ok(stage.provider.grants.every(({ reuses }) => reuses === 0));
+  await isConsistent(stage, key);
+  stalled.wake();
+  assert.equal(tokenOf(await late), token);
 });

@@ -82,8 +82,8 @@ export async function recoverTokens(
   if (version === connection.secretVersion) return { connection, tokens, isRecovered: false };
   if (tokens.fence <= connection.secretFence) return undefined;
   const now = ctx.clock.now();
-  // Whoever comes after this one has to be later than what counts.
-  const secretFence = Math.min(tokens.fence, held.fence);
+  // What this one writes, and whoever comes after it, has to be later than what counts.
+  const secretFence = Math.min(tokens.fence, held.fence - 1);
   const change = { ...tokensPromoted(connection, { tokens, version, now }), secretFence };
   const durationMs = Math.round(performance.now() - begun);
   const event = { ...held.key, at: now, kind: "refresh", askedBy, outcome: "recovered", durationMs } as const;
