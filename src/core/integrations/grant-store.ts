@@ -1,4 +1,4 @@
-import type { Selectable } from "kysely";
+import { type Selectable, sql } from "kysely";
 import { addMs } from "../platform/clock.ts";
 import type { Db } from "../platform/db.ts";
 import type { TenantId } from "../platform/ids.ts";
@@ -89,15 +89,33 @@ export async function dropGrant(db: Db, { grantId, attempts }: GrantToEnd): Prom
   return numDeletedRows === 1n;
 }
 
-/** The longest due first. */
-export async function listGrantsDue(db: Db, now: Date, limit: number): Promise<GrantToEnd[]> {
-  return db.selectFrom("grantsToEnd").selectAll().where("tryAt", "<=", now).orderBy("tryAt").limit(limit).execute();
+/** So many of each provider, the longest due first. */
+export async function listGrantsDue(
+  db: Db,
+  now: Date,
+  ofEach: number,
+): Promise<Pick<GrantToEnd, "grantId" | "provider">[]> {
+  const due = db
+    .selectFrom("grantsToEnd")
+    .select(["grantId", "provider", "tryAt"])
+    .select(sql<number>`row_number() OVER (PARTITION BY provider ORDER BY try_at)`.as("place"))
+    .where("tryAt", "<=", now);
+  return db
+    .selectFrom(due.as("due"))
+    .select(["grantId", "provider"])
+    .where("place", "<=", ofEach)
+    .orderBy("tryAt")
+    .execute();
 }
 
 /** Due or not. */
 export async function listGrantsOf(db: Db, tenantIds: readonly TenantId[]): Promise<GrantToEnd[]> {
-  if (tenantIds.length === 0) return [];
-  return db.selectFrom("grantsToEnd").selectAll().where("tenantId", "in", tenantIds).orderBy("provider").execute();
+  return db
+    .selectFrom("grantsToEnd")
+    .selectAll()
+    .where(sql<boolean>`tenant_id = ANY (${tenantIds}::uuid[])`)
+    .orderBy("provider")
+    .execute();
 }
 
 function identify({ grantId, tenantId, provider, client, accountSubject }: Grant): Grant {

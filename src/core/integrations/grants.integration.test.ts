@@ -4,6 +4,7 @@ import { connectionSecretName, type Vault } from "../adapters/vault/vault.ts";
 import { UpstreamError } from "../platform/errors.ts";
 import { createTestDatabase } from "../testing/database.ts";
 import { CALENDAR, MAIL, NEVER, openStage } from "./connect-test-setup.ts";
+import { disconnect } from "./disconnect.ts";
 import { listEvents } from "./events.ts";
 import { sweepRevocations } from "./sweep-revocations.ts";
 
@@ -151,4 +152,51 @@ test("a connect that took so long that its grant was ended makes no connection, 
   };
   assert.equal((await connect(tenantId, { ctx: { ...ctx, vault: { ...vault, set } } })).kind, "overtaken");
   assert.deepEqual([await find(tenantId), await secrets(tenantId), await ending(tenantId)], [undefined, [], []]);
+});
+
+test("a grant on which a consent under way is about to stand is left alive for it (F77)", async (t) => {
+  const { ctx, connect, tenantId, tokens, server, vault } = await setUp(t);
+  await connect(tenantId);
+  const set: Vault["set"] = async (name, value) => {
+    const asked = { reason: "asked", askedBy: "operator" } as const;
+    assert.deepEqual(await disconnect(ctx, { tenantId, provider: MAIL }, asked), { revocation: "shared" });
+    return vault.set(name, value);
+  };
+  const other = { provider: CALENDAR, ctx: { ...ctx, vault: { ...vault, set } } };
+  assert.equal((await connect(tenantId, other)).kind, "connected");
+  assert.ok(server.holderOf((await tokens(tenantId, CALENDAR))?.accessToken ?? "") !== undefined);
+});
+
+test("a consent under way whose grant was revoked meanwhile makes no connection that would not work (F77)", async (t) => {
+  const { ctx, connect, find, tenantId, secrets, ending, server, vault } = await setUp(t);
+  await connect(tenantId);
+  const held = server.hold("revoke", "before");
+  const disconnected = disconnect(ctx, { tenantId, provider: MAIL }, { reason: "asked", askedBy: "operator" });
+  await held.reached;
+  const set: Vault["set"] = async (name, value) => {
+    held.release();
+    assert.deepEqual(await disconnected, { revocation: "revoked" });
+    return vault.set(name, value);
+  };
+  const other = { provider: CALENDAR, ctx: { ...ctx, vault: { ...vault, set } } };
+  assert.equal((await connect(tenantId, other)).kind, "overtaken");
+  assert.equal(await find(tenantId, CALENDAR), undefined);
+  assert.deepEqual([await secrets(tenantId), await ending(tenantId)], [[], []]);
+});
+
+test("more grants than a sweep takes up at once, at a provider that is slow, keep no other's from their turn", async (t) => {
+  const { ctx, connect, tenantId, ending, sweep, clock, server } = await setUp(t);
+  await connect(tenantId);
+  server.failNext("revoke", { status: 503 });
+  await disconnect(ctx, { tenantId, provider: MAIL }, { reason: "asked", askedBy: "operator" });
+  clock.advance(HOUR_MS);
+  const since = new Date(clock.now().getTime() - 2 * HOUR_MS);
+  await database.pool.query(
+    `INSERT INTO grants_to_end (grant_id, tenant_id, provider, client, since, try_at)
+     SELECT gen_random_uuid(), $1, 'of-old', 'of-old', $2, $2 FROM generate_series(1, 600)`,
+    [tenantId, since],
+  );
+  await sweep();
+  assert.ok((await ending(tenantId)).every(({ provider }) => provider !== MAIL));
+  await database.pool.query("DELETE FROM grants_to_end");
 });

@@ -43,7 +43,7 @@ export async function revokeGrant(
   // Not configured here, it may be so elsewhere, or soon again.
   if (provider === undefined) return failed("provider_unknown");
   const { sharesGrant, revokeUrl } = provider.definition;
-  if (sharesGrant && (await isGrantShared(ctx.db, grant))) return { kind: "shared" };
+  if (sharesGrant && (await isGrantShared(ctx, grant))) return { kind: "shared" };
   if (revokeUrl === undefined) return { kind: "impossible", code: "no_revocation" };
   const tokens = await readTokens();
   if (tokens === undefined) return { kind: "impossible", code: "tokens_missing" };
@@ -59,26 +59,46 @@ export function failed(code: string, retryAfterMs?: number): Extract<Revocation,
   return { kind: "failed", code, retryAfterMs };
 }
 
-async function isGrantShared(db: Db, grant: Grant): Promise<boolean> {
-  const { rows } = await sql`SELECT FROM connections WHERE ${standsOn(grant)} LIMIT 1`.execute(db);
+/** Also by a consent that is under way: if no connection comes of it, it is ended in its turn. */
+async function isGrantShared({ db, clock }: GrantContext, grant: Grant): Promise<boolean> {
+  const { rows } = await sql`
+    SELECT FROM connections WHERE ${standsOn(grant)}
+    UNION ALL SELECT FROM grants_to_end WHERE ${isUnderWay(grant, clock.now())} LIMIT 1`.execute(db);
   return rows.length > 0;
 }
 
-/** Where an account is not known, connections of one tenant by one client are taken to share. */
-function standsOn({ tenantId, client, accountSubject }: Grant) {
+function standsOn(grant: Grant) {
+  return sql<boolean>`${isSameGrant(grant)} AND state IN ('active', 'error')`;
+}
+
+function isUnderWay(grant: Grant, now: Date) {
+  return sql<boolean>`${isSameGrant(grant)} AND grant_id <> ${grant.grantId} AND attempts = 0 AND try_at > ${now}`;
+}
+
+/** Where an account is not known, consents of one tenant by one client are taken to share. */
+function isSameGrant({ tenantId, client, accountSubject }: Grant) {
   // So that each side of it is found by an index.
   const isSame =
     accountSubject === null
       ? sql`tenant_id = ${tenantId}`
       : sql`(account_subject = ${accountSubject} OR account_subject IS NULL AND tenant_id = ${tenantId})`;
-  return sql<boolean>`client = ${client} AND ${isSame} AND state IN ('active', 'error')`;
+  return sql<boolean>`client = ${client} AND ${isSame}`;
 }
 
-/** Whoever connected while the provider was told has what may be over: that is found out now, and not when it is due. */
+/**
+ * Whoever connected while the provider was told has what may be over: that is found out now, and not when it is due. First of all, no
+ * connection is made any more of a consent that is under way.
+ */
 async function doubtLatecomers({ db, clock }: GrantContext, grant: Grant): Promise<void> {
+  const now = clock.now();
+  await db
+    .updateTable("grantsToEnd")
+    .set((eb) => ({ attempts: eb("attempts", "+", 1) }))
+    .where(isUnderWay(grant, now))
+    .execute();
   await db
     .updateTable("connections")
-    .set({ refreshAt: clock.now() })
+    .set({ refreshAt: now })
     .where(standsOn(grant))
     .where("hasRefreshToken", "=", true)
     .execute();

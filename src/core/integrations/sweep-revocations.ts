@@ -1,8 +1,8 @@
 import { endGrant, type Ended } from "./end-grant.ts";
-import { type GrantToEnd, listGrantsDue, takeNotedGrant } from "./grant-store.ts";
+import { listGrantsDue, takeNotedGrant } from "./grant-store.ts";
 import type { IntegrationsContext } from "./integrations-context.ts";
 
-/** One run of the sweep; the rest is for the next, which begins a minute later. */
+/** One run of the sweep, of each provider; the rest is for the next, which begins a minute later. */
 const AT_ONCE = 500;
 const SWEEP_MS = 45_000;
 
@@ -20,7 +20,7 @@ export async function sweepRevocations(ctx: IntegrationsContext, signal: AbortSi
 
 async function endAll(
   ctx: IntegrationsContext,
-  grants: readonly GrantToEnd[],
+  grants: readonly { grantId: string }[],
   counts: Counts,
   signal: AbortSignal,
 ): Promise<void> {
