@@ -35,7 +35,7 @@ export function printConnection(connection: ConnectionView): void {
 }
 
 /** At rest: kept and not used, because the tenant is removed. Pending: the provider has still to be told. */
-export function describeState({ state, atRest, revocation }: ConnectionView): string {
+function describeState({ state, atRest, revocation }: ConnectionView): string {
   if (atRest) return `${state} (at rest)`;
   return revocation === null ? state : `${state} (pending)`;
 }

@@ -6,8 +6,10 @@ import type { StampId } from "../platform/ids.ts";
 /** A Key Vault takes its time to delete. */
 const TIMEOUT_MS = 60_000;
 
-/** In each, a secret of its own is written twice, read back by both versions, and deleted. */
-/** `isSealed`: with a key of ours, which has to open what is there already. Listing a Key Vault would take long, and tell no more. */
+/**
+ * In each, a secret of its own is written twice, read back by both versions, and deleted. `isSealed`: with a key of ours, which has to
+ * open what is there already. Listing a Key Vault would take long, and tell no more.
+ */
 export function vaultChecks(vaults: readonly [StampId, Vault][], isSealed: boolean): Check[] {
   const nameOf = (stamp: StampId) => (vaults.length === 1 ? "vault" : `vault ${stamp}`);
   return vaults.map(([stamp, vault]) => vaultCheck(nameOf(stamp), vault, isSealed));

@@ -8,7 +8,7 @@ const LONGEST_MS = 30 * 60_000;
 const LONGEST_WISH_MS = 60 * 60_000;
 
 /** On demand, a connection that could not be renewed is tried so often at most. */
-export const ON_DEMAND_MS = 15_000;
+const ON_DEMAND_MS = 15_000;
 
 /**
  * When to renew an access token got at `now`: 15 minutes before its end, but not in the first half of its life, nor in the first minute.

@@ -36,7 +36,7 @@ export const NEVER = new AbortController().signal;
 const REDIRECT_URI = "https://bot.example.com/oauth/gmail/callback";
 
 /** One server, at which a mail and a calendar share one client, and as Google's do the grant, too. */
-export function providersAt(server: { url: string }, clock: Clock, sharesGrant: boolean): Provider[] {
+function providersAt(server: { url: string }, clock: Clock, sharesGrant: boolean): Provider[] {
   const mail = definitionOf(server, {
     id: MAIL,
     name: "Gmail",
@@ -117,7 +117,7 @@ export async function openStage(
   };
 }
 
-export type ConnectOptions = {
+type ConnectOptions = {
   provider?: ProviderId;
   decision?: Decision;
   ctx?: IntegrationsContext;

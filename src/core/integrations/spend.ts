@@ -17,7 +17,7 @@ export type Refresh = IntegrationsContext & { held: Held; ask: Ask; client: OAut
 
 /** Somebody else has the lease by now: nothing was changed. */
 export type Overtaken = { kind: "overtaken" };
-export type Unavailable = { kind: "unavailable"; code: string; retryAt: Date; connection: Connection };
+type Unavailable = { kind: "unavailable"; code: string; retryAt: Date; connection: Connection };
 export type Spent = Gone | ({ kind: "renewed" } & WithTokens) | Unavailable | Overtaken;
 
 /** What has been sent takes effect, so its answer is waited for, as long as the client waits. */

@@ -75,7 +75,7 @@ function passingCode({ status, body }: Reply): string {
 }
 
 /** Seconds or a date; undefined for what is neither, or past. RFC 9110, section 10.2.3. */
-export function readRetryAfter(value: string | null, now: Date): number | undefined {
+function readRetryAfter(value: string | null, now: Date): number | undefined {
   const text = value?.trim() ?? "";
   const ms = /^\d{1,9}$/.test(text) ? Number(text) * 1_000 : Date.parse(text) - now.getTime();
   return ms > 0 ? ms : undefined;

@@ -52,7 +52,7 @@ export async function setUp(
   return { clock, provider, ...clientAt(provider, clock, fields) };
 }
 
-export function clientAt(provider: OAuthProvider, clock: Clock, fields: Partial<ProviderDefinition> = {}) {
+function clientAt(provider: OAuthProvider, clock: Clock, fields: Partial<ProviderDefinition> = {}) {
   const client = createOAuthClient(definitionOf(provider, fields), LOOPBACK_CLIENT, { clock, timeoutMs: 2_000 });
   return {
     client,
