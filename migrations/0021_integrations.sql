@@ -118,7 +118,6 @@ CREATE TABLE client_troubles (
   provider    text PRIMARY KEY,
   code        text NOT NULL,
   since       timestamptz NOT NULL,
-  last_at     timestamptz NOT NULL,
   -- When the next is tried.
   probe_at    timestamptz NOT NULL
 );

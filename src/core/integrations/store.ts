@@ -45,18 +45,17 @@ export async function findStanding(db: Db, { tenantId, provider }: ConnectionKey
     .innerJoin("tenants", "tenants.id", "connections.tenantId")
     .leftJoin("clientTroubles", "clientTroubles.provider", "connections.provider")
     .selectAll("connections")
-    .select(["tenants.status as tenantStatus", "clientTroubles.code", "clientTroubles.since"])
-    .select(["clientTroubles.lastAt", "clientTroubles.probeAt"])
+    .select(["tenants.status as tenantStatus", "clientTroubles.code", "clientTroubles.since", "clientTroubles.probeAt"])
     .where("connections.tenantId", "=", tenantId)
     .where("connections.provider", "=", provider)
     .executeTakeFirst();
   if (row === undefined) return undefined;
-  const { tenantStatus, code, since, lastAt, probeAt, ...connection } = row;
-  const hasTrouble = code !== null && since !== null && lastAt !== null && probeAt !== null;
+  const { tenantStatus, code, since, probeAt, ...connection } = row;
+  const hasTrouble = code !== null && since !== null && probeAt !== null;
   return {
     connection,
     tenantStatus,
-    clientTrouble: hasTrouble ? { provider, code, since, lastAt, probeAt } : undefined,
+    clientTrouble: hasTrouble ? { provider, code, since, probeAt } : undefined,
   };
 }
 
@@ -130,8 +129,8 @@ export async function noteClientTrouble(
 ): Promise<void> {
   await db
     .insertInto("clientTroubles")
-    .values({ provider, code, since: now, lastAt: now, probeAt: now })
-    .onConflict((conflict) => conflict.column("provider").doUpdateSet({ code, lastAt: now, probeAt }))
+    .values({ provider, code, since: now, probeAt: now })
+    .onConflict((conflict) => conflict.column("provider").doUpdateSet({ code, probeAt }))
     .execute();
 }
 

@@ -34,7 +34,7 @@ const provider: Provider = {
   },
   client,
 };
-const clientTrouble = { provider: GMAIL, code: "invalid_client", since: NOW, lastAt: NOW, probeAt: NOW };
+const clientTrouble = { provider: GMAIL, code: "invalid_client", since: NOW, probeAt: NOW };
 
 /** Connected an hour ago, renewed just now, and well. */
 const connection: Connection = {

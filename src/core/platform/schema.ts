@@ -86,7 +86,6 @@ export interface BudgetWarnings {
 
 export interface ClientTroubles {
   code: string;
-  lastAt: Date;
   probeAt: Date;
   provider: ProviderId;
   since: Date;
