@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { accessSync, constants, globSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { packageRoot } from "../src/core/platform/package-root.ts";
 import { startRedis } from "./redis-server.ts";
@@ -41,7 +42,7 @@ async function runTests({ adminUrl, template }: { adminUrl: string; template: st
       [
         ...loader,
         "--test",
-        "--test-concurrency=2",
+        `--test-concurrency=${availableParallelism() + 1}`,
         `--test-timeout=${FILE_TIMEOUT_MS}`,
         ...reporter,
         ...options,

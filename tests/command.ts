@@ -8,6 +8,7 @@ import { text } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { packageRoot } from "../src/core/platform/package-root.ts";
 import { until } from "../src/core/router/test-setup.ts";
+import { undoAfter } from "./cleanup.ts";
 
 const TIMEOUT_MS = 60_000;
 
@@ -62,7 +63,8 @@ async function read(stream: Readable | null): Promise<string> {
 export async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), "openclaw-cli-"));
   await chmod(folder, 0o755);
-  t.after(() => rm(folder, { recursive: true, force: true }));
+  // What was killed a moment ago may be about to write its last.
+  undoAfter(t, () => rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }));
   return folder;
 }
 

@@ -1,12 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { glob, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 import { request } from "undici";
+import { isAlive, type ProcessIdentity } from "../src/core/adapters/runtime/local/process-identity.ts";
 import { packageRoot } from "../src/core/platform/package-root.ts";
+import { until } from "../src/core/router/test-setup.ts";
+import { undoAfter } from "./cleanup.ts";
 
 type Line = { msg?: string; publicAddress?: string; internalAddress?: string; [field: string]: unknown };
 
@@ -44,9 +47,10 @@ export async function startDaemonOf(
     stdio: ["ignore", "pipe", "pipe"],
   });
   const exit = once(child, "exit").then(() => child.exitCode);
-  t.after(async () => {
+  undoAfter(t, async () => {
     child.kill("SIGKILL");
     await exit;
+    await endRuntimes(env["OPENCLAW_DATA_DIR"] ?? dataDir);
     await rm(dataDir, { recursive: true, force: true });
   });
   const output: string[] = [];
@@ -79,6 +83,16 @@ export async function startDaemonOf(
     saw,
     exit,
   };
+}
+
+/** Runtimes outlive their daemon; what a test leaves behind ends with it. Their numbers may be others' by now. */
+async function endRuntimes(dataDir: string): Promise<void> {
+  for await (const file of glob(path.join(dataDir, "runtimes", "*", "process.json"))) {
+    const identity: ProcessIdentity = JSON.parse(await readFile(file, "utf8"));
+    if (!(await isAlive(identity))) continue;
+    process.kill(-identity.pid, "SIGKILL");
+    await until(async () => !(await isAlive(identity)), "a runtime that was killed is gone");
+  }
 }
 
 function parseLine(line: string): Line {

@@ -18,6 +18,7 @@ import {
 } from "../src/core/testing/fakes/oauth/oauth-server.ts";
 import { until } from "../src/core/router/test-setup.ts";
 import { startTelegramServer } from "../src/core/testing/fakes/telegram-server.ts";
+import { undoAfter } from "./cleanup.ts";
 import { openFolder, temporaryFolder } from "./command.ts";
 import { call, startDaemon } from "./daemon-process.ts";
 
@@ -27,11 +28,11 @@ export const CLIENT = { id: "openclaw-client", secret: "client-secret-of-opencla
 /** A database, a bot and a provider on loopback that stands for Google, and what daemons and commands need to work with them. */
 export async function openIntegrationsStage(t: TestContext, rules: OAuthProviderOptions = {}) {
   const database = await createTestDatabase();
-  t.after(() => database[Symbol.asyncDispose]());
+  undoAfter(t, () => database[Symbol.asyncDispose]());
   const telegram = await startTelegramServer({ token: BOT_TOKEN });
-  t.after(() => telegram.close());
+  undoAfter(t, () => telegram.close());
   const provider = await startOAuthProvider({ clients: [CLIENT], manner: "google", ...rules });
-  t.after(() => provider.close());
+  undoAfter(t, () => provider.close());
   const folder = await temporaryFolder(t);
   const { url: issuer, authorizeUrl, tokenUrl, revokeUrl } = provider;
   const own = ["gmail", "google-calendar"].map((id) => ({ id, issuer, authorizeUrl, tokenUrl, revokeUrl }));
