@@ -41,7 +41,7 @@ async function openStage(t: TestContext) {
   };
 }
 
-test("on Azure a runtime goes on with its old keys until its identity can read the new ones, and then has these alone (F50, F94, F98)", async (t) => {
+test("on Azure a runtime goes on with its old keys until its identity can read the new ones, and then has these alone (F50, F75, F94, F98)", async (t) => {
   const { arm, bench, id, running, keys, namesOf } = await openStage(t);
   const before = namesOf(1);
   assert.deepEqual(keys(), { vault: before, readable: before, isGivenThem: true });
