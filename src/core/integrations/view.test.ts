@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { OAuthClient, Provider } from "../adapters/oauth/oauth-provider.ts";
+import type { Provider } from "../adapters/oauth/oauth-provider.ts";
+import { definitionOf, UNCALLED_CLIENT } from "../adapters/oauth/test-setup.ts";
 import { addMs } from "../platform/clock.ts";
 import type { ProviderId, TenantId } from "../platform/ids.ts";
 import type { TenantStatus } from "../tenants/tenants.ts";
@@ -12,28 +13,11 @@ const MINUTE_MS = 60_000;
 const GMAIL = "gmail" as ProviderId;
 const TENANT_ID = "00000000-0000-4000-8000-000000000001" as TenantId;
 
-const never = () => Promise.reject(new Error("not called here"));
-const client: OAuthClient = { authorizationUrl: never, exchange: never, refresh: never, revoke: never, probe: never };
-const provider: Provider = {
-  definition: {
-    id: GMAIL,
-    name: "Gmail",
-    client: "google",
-    issuer: undefined,
-    authorizeUrl: "https://accounts.example.com/authorize",
-    tokenUrl: "https://accounts.example.com/token",
-    revokeUrl: undefined,
-    apiUrl: undefined,
-    scopes: ["mail", "email"],
-    neededScopes: ["mail"],
-    access: ["read your e-mail"],
-    authorizeParams: {},
-    clientAuth: "post",
-    needsRefreshToken: true,
-    sharesGrant: true,
-  },
-  client,
-};
+const definition = definitionOf(
+  { url: "https://accounts.example.com" },
+  { id: GMAIL, name: "Gmail", client: "google", scopes: ["mail", "email"], neededScopes: ["mail"] },
+);
+const provider: Provider = { definition, client: UNCALLED_CLIENT };
 const clientTrouble = { provider: GMAIL, code: "invalid_client", since: NOW, probeAt: NOW };
 
 /** Connected an hour ago, renewed just now, and well. */

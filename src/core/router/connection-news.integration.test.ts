@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { hash, randomUUID } from "node:crypto";
 import test, { type TestContext } from "node:test";
-import type { OAuthClient, ProviderDefinition, Providers } from "../adapters/oauth/oauth-provider.ts";
+import type { OAuthClient, Providers } from "../adapters/oauth/oauth-provider.ts";
+import { definitionOf, UNCALLED_CLIENT } from "../adapters/oauth/test-setup.ts";
 import { createBotApi } from "../adapters/telegram/bot-api.ts";
 import type { ConnectionNews } from "../integrations/integrations.ts";
 import type { ProviderId, TenantId } from "../platform/ids.ts";
@@ -12,26 +13,18 @@ import { setUp } from "./test-setup.ts";
 
 const GMAIL = "gmail" as ProviderId;
 const CHAT = 7;
-const definition: ProviderDefinition = {
-  id: GMAIL,
-  name: "Gmail",
-  client: "google",
-  issuer: undefined,
-  authorizeUrl: "https://accounts.example.com/authorize",
-  tokenUrl: "https://accounts.example.com/token",
-  revokeUrl: undefined,
-  apiUrl: undefined,
-  scopes: ["mail", "email"],
-  neededScopes: ["mail"],
-  access: ["read your e-mail", "send e-mail as you"],
-  authorizeParams: {},
-  clientAuth: "post",
-  needsRefreshToken: true,
-  sharesGrant: false,
-};
-const never = () => Promise.reject(new Error("not called here"));
-const client: OAuthClient = { authorizationUrl: never, exchange: never, refresh: never, revoke: never, probe: never };
-const providers = providersWith(client);
+const definition = definitionOf(
+  { url: "https://accounts.example.com" },
+  {
+    id: GMAIL,
+    name: "Gmail",
+    client: "google",
+    scopes: ["mail", "email"],
+    neededScopes: ["mail"],
+    access: ["read your e-mail", "send e-mail as you"],
+  },
+);
+const providers = providersWith(UNCALLED_CLIENT);
 
 function providersWith(client: OAuthClient | undefined): Providers {
   const gmail = { definition, client };

@@ -8,7 +8,7 @@ import {
   startOAuthProvider,
 } from "../../testing/fakes/oauth/oauth-server.ts";
 import { createOAuthClient } from "./oauth-client.ts";
-import type { ProviderDefinition } from "./oauth-provider.ts";
+import type { OAuthClient, ProviderDefinition } from "./oauth-provider.ts";
 
 export const NEVER = new AbortController().signal;
 export const ASK = {
@@ -63,3 +63,13 @@ function clientAt(provider: OAuthProvider, clock: Clock, fields: Partial<Provide
     },
   };
 }
+
+const uncalled = () => Promise.reject(new Error("not called here"));
+/** For whoever only has to know that there is one. */
+export const UNCALLED_CLIENT: OAuthClient = {
+  authorizationUrl: uncalled,
+  exchange: uncalled,
+  refresh: uncalled,
+  revoke: uncalled,
+  probe: uncalled,
+};
